@@ -1,0 +1,5 @@
+//! request ∩ grant ∩ ceiling: what a stage may touch. Pure; decided before anything runs, asked again at every call.
+
+pub mod stage_grant;
+
+pub use stage_grant::{Decision, DecisionLog, Granter, StageGrant};

@@ -1,0 +1,6 @@
+//! `${{ }}`.
+
+#[derive(Clone, Debug)]
+pub struct Expression;
+#[derive(Clone, Debug)]
+pub struct Template;

@@ -1,0 +1,172 @@
+//! Effects: every change outside the sandbox is announced before it happens and its outcome written after.
+
+use crate::{capability::Leaves, failure::Failure, name::StageName};
+use futures::future::BoxFuture;
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+use std::{collections::HashMap, future::Future, sync::Arc, sync::Mutex};
+
+/// What a host function is about to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intent {
+    /// sha256 of run, stage, function, canonical arguments and the n-th identical call.
+    pub key: String,
+    pub stage: StageName,
+    /// `sql.transact`, `flow.copy`, ...
+    pub function: &'static str,
+    /// Canonical, with secrets by name.
+    pub arguments: Json,
+    pub leaves: Leaves,
+}
+
+/// What the journal says to an intent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Begun {
+    /// The intent is durable: go on.
+    Proceed,
+    /// It happened in an earlier attempt that was cut off: this is its result, do nothing.
+    AlreadyDone(Json),
+}
+
+/// The journal as effects see it.
+pub trait EffectLog: Send + Sync {
+    /// Returns once the intent is durable.
+    fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>>;
+    /// Writes the outcome; durable with the next commit.
+    fn finish(&self, key: String, outcome: Result<Json, Failure>) -> BoxFuture<'_, Result<(), Failure>>;
+}
+
+/// The effects of one attempt: makes the keys and keeps the order intent, effect, outcome.
+pub struct Effects {
+    run: String,
+    stage: StageName,
+    log: Arc<dyn EffectLog>,
+    seen: Mutex<HashMap<String, u64>>,
+    /// True while a planner runs: every effect is refused.
+    read_only: bool,
+}
+
+impl Effects {
+    pub fn new(run: String, stage: StageName, log: Arc<dyn EffectLog>, read_only: bool) -> Self {
+        Self {
+            run,
+            stage,
+            log,
+            seen: Mutex::new(HashMap::new()),
+            read_only,
+        }
+    }
+
+    /// Performs one effect, or returns the result that an interrupted attempt has journalled.
+    ///
+    /// # Errors
+    /// `plan.read-only` while planning; the journal's failure; the effect's own.
+    pub async fn perform<F>(
+        &self,
+        function: &'static str,
+        arguments: Json,
+        leaves: Leaves,
+        effect: impl FnOnce() -> F,
+    ) -> Result<Json, Failure>
+    where
+        F: Future<Output = Result<Json, Failure>>,
+    {
+        if self.read_only {
+            let message = format!("`{function}` changes something and a planner may only read");
+            return Err(Failure::new(
+                crate::failure::Turn::Plugin,
+                "plan.read-only",
+                message,
+            ));
+        }
+        let key = self.key(function, &arguments);
+        let stage = self.stage.clone();
+        let intent = Intent {
+            key: key.clone(),
+            stage,
+            function,
+            arguments,
+            leaves,
+        };
+        if let Begun::AlreadyDone(result) = self.log.begin(intent).await? {
+            return Ok(result);
+        }
+        let outcome = effect().await;
+        self.log.finish(key, outcome.clone()).await?;
+        outcome
+    }
+
+    fn key(&self, function: &str, arguments: &Json) -> String {
+        let call = serde_json::json!([self.run, self.stage.as_str(), function, arguments]).to_string();
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let count = seen.entry(call.clone()).or_insert(0);
+        *count += 1;
+        hex::encode(Sha256::digest(format!("{call}#{count}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Memory(Mutex<Vec<String>>);
+
+    impl EffectLog for Memory {
+        fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
+            self.0
+                .lock()
+                .expect("not poisoned")
+                .push(format!("intent {}", intent.key));
+            Box::pin(async { Ok(Begun::Proceed) })
+        }
+
+        fn finish(&self, key: String, outcome: Result<Json, Failure>) -> BoxFuture<'_, Result<(), Failure>> {
+            self.0.lock().expect("not poisoned").push(format!(
+                "{} {key}",
+                if outcome.is_ok() { "done" } else { "failed" }
+            ));
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn intent_comes_first_and_identical_calls_have_their_own_keys() {
+        let stage = StageName::new("a").expect("valid");
+        let log = Arc::new(Memory::default());
+        let effects = Effects::new("run".into(), stage.clone(), log.clone(), false);
+        for _ in 0..2 {
+            effects
+                .perform("f", Json::Null, Leaves::State, || async { Ok(Json::Null) })
+                .await
+                .expect("succeeds");
+        }
+        let lines = log.0.lock().expect("not poisoned").clone();
+        assert_eq!(lines.len(), 4);
+        assert_eq!(lines[0].strip_prefix("intent "), lines[1].strip_prefix("done "));
+        assert_ne!(lines[0], lines[2]);
+        let again = Effects::new("run".into(), stage, log.clone(), false);
+        again
+            .perform("f", Json::Null, Leaves::State, || async { Ok(Json::Null) })
+            .await
+            .expect("succeeds");
+        assert_eq!(
+            log.0.lock().expect("not poisoned")[4],
+            lines[0],
+            "an attempt after a crash makes the same key"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_planner_changes_nothing() {
+        let stage = StageName::new("a").expect("valid");
+        let effects = Effects::new("run".into(), stage, Arc::new(Memory::default()), true);
+        let refused = effects
+            .perform("f", Json::Null, Leaves::State, || async { panic!("not called") })
+            .await;
+        assert_eq!(refused.expect_err("refused").code, "plan.read-only");
+    }
+}
