@@ -16,4 +16,5 @@ pub mod value;
 // The way of a pipeline.
 pub mod grant;
 pub mod pipeline;
+pub mod schedule;
 pub mod service;
