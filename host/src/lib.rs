@@ -18,3 +18,4 @@ pub mod grant;
 pub mod pipeline;
 pub mod schedule;
 pub mod service;
+pub mod wit;

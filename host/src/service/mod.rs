@@ -3,4 +3,38 @@
 //! A service never reads policy: it asks the [`Granter`](crate::grant::Granter) it was handed, then bounds its input, acts,
 //! and maps errors.
 
+pub mod context;
 pub mod effect;
+pub mod events;
+pub mod files;
+pub mod inert;
+pub mod limits;
+pub mod link;
+pub mod stdio;
+pub mod wasi;
+
+use crate::grant::Granter;
+use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+
+/// What a store holds: everything that one attempt of one stage may reach. Made afresh for each attempt.
+pub struct State {
+    pub context: context::Context,
+    pub granter: Granter,
+    /// Every change outside the sandbox goes through it.
+    pub effects: Arc<effect::Effects>,
+    pub services: Services,
+    pub log: events::Log,
+    pub mounts: Arc<files::Mounts>,
+    /// The guest's handles; its capacity is a limit.
+    pub table: ResourceTable,
+    pub limiter: limits::Limiter,
+    pub(crate) wasi: wasi::Wasi,
+}
+
+/// What the run hands to an attempt, made from the stage's grants. An empty slot means: nothing of the kind is granted.
+#[derive(Clone, Default)]
+pub struct Services {
+    /// Sends the guest's `wasi:http` requests; it asks the granter for each.
+    pub http: Option<Arc<dyn wasi::HttpSender>>,
+}
