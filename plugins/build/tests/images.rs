@@ -10,9 +10,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use support::{Memory, members, pack};
-use windlass_build::config::Config;
-use windlass_build::stage;
 use windlass_guest::Error;
+use windlass_plugin_build::config::Config;
+use windlass_plugin_build::stage;
 
 /// A small application in `place`, with everything a layer can hold.
 fn application(place: &Path) {

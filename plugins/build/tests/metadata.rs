@@ -1,8 +1,8 @@
 //! `plugin.json` says exactly what the code reads: its examples are valid and parse, and every key is described.
 
 use serde_json::Value;
-use windlass_build::config::{Archive, Config, Image, LayerSource};
 use windlass_guest::metadata::Metadata;
+use windlass_plugin_build::config::{Archive, Config, Image, LayerSource};
 
 const TEXT: &str = include_str!("../plugin.json");
 

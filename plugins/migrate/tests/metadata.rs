@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use windlass_guest::metadata::Metadata;
-use windlass_migrate::config::Config;
+use windlass_plugin_migrate::config::Config;
 
 const TEXT: &str = include_str!("../plugin.json");
 

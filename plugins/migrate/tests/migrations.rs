@@ -5,8 +5,8 @@ mod support;
 use serde_json::{Value, json};
 use support::Project;
 use windlass_guest::{Error, Outcome};
-use windlass_migrate::config::Config;
-use windlass_migrate::stage;
+use windlass_plugin_migrate::config::Config;
+use windlass_plugin_migrate::stage;
 
 const USERS: (&str, &str) = (
     "0001_users.sql",

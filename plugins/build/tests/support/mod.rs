@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::rc::Rc;
 
-use windlass_build::stage::{ArtifactWriter, Workshop};
 use windlass_guest::Error;
 use windlass_guest::artifacts::Artifact;
+use windlass_plugin_build::stage::{ArtifactWriter, Workshop};
 
 /// Keeps artifacts in memory; `room` bytes fit.
 pub(crate) struct Memory {

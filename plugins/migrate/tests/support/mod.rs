@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use windlass_guest::Error;
 use windlass_guest::sql::{Options, Rows, Step};
-use windlass_migrate::stage::{Database, Host};
+use windlass_plugin_migrate::stage::{Database, Host};
 
 /// A project: a database file and a directory of migrations.
 pub(crate) struct Project {
