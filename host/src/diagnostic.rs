@@ -206,11 +206,7 @@ mod tests {
     #[test]
     fn a_problem_shows_place_snippet_and_help() {
         let text = "name: x\nstags:\n  a: 1\n".to_string();
-        let file = Arc::new(SourceFile {
-            name: "windlass.yaml".into(),
-            path: "windlass.yaml".into(),
-            text,
-        });
+        let file = Arc::new(SourceFile::new("windlass.yaml", "windlass.yaml", text));
         let problem = Diagnostic::error("pipeline.unknown-key", "unknown key `stags`")
             .at(&Span::new(&file, 8..13))
             .label("here")

@@ -1,16 +1,50 @@
 //! Where a thing stands in a file that was read.
 
-use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 /// A file's text under the name that messages give it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct SourceFile {
     /// As a person would type it: relative to where they stand.
     pub name: String,
     /// Where it was read from.
     pub path: PathBuf,
     pub text: String,
+    /// Where each line begins; made when the first place is asked for. Without it, the rules of 10,000 stages would read
+    /// the file 10,000 times.
+    lines: OnceLock<Vec<usize>>,
 }
+
+impl SourceFile {
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            path: path.into(),
+            text: text.into(),
+            lines: OnceLock::new(),
+        }
+    }
+
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let after = self.text.match_indices('\n').map(|(newline, _)| newline + 1);
+            std::iter::once(0).chain(after).collect()
+        })
+    }
+}
+
+impl PartialEq for SourceFile {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.path, &self.text) == (&other.name, &other.path, &other.text)
+    }
+}
+
+impl Eq for SourceFile {}
 
 /// A piece of a file. Cheap to clone; never outside the text (see [`Span::new`]).
 #[derive(Clone, PartialEq, Eq)]
@@ -41,12 +75,11 @@ impl Span {
 
     /// Line and column, both from 1, the column in characters.
     pub fn line_column(&self) -> (usize, usize) {
-        let before = &self.file.text[..self.range.start];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
+        let lines = self.file.lines();
+        let line = lines.partition_point(|start| *start <= self.range.start);
+        let start = line.checked_sub(1).and_then(|index| lines.get(index));
+        let before = &self.file.text[start.copied().unwrap_or(0)..self.range.start];
+        (line, before.chars().count() + 1)
     }
 }
 
@@ -70,11 +103,7 @@ mod tests {
 
     #[test]
     fn positions() {
-        let file = Arc::new(SourceFile {
-            name: "a.yaml".into(),
-            path: "a.yaml".into(),
-            text: "é: 1\nb: 2\n".into(),
-        });
+        let file = Arc::new(SourceFile::new("a.yaml", "a.yaml", "é: 1\nb: 2\n"));
         let check = |range, text: &str, shown: &str| {
             let span = Span::new(&file, range);
             assert_eq!((span.text(), span.to_string().as_str()), (text, shown));
