@@ -15,6 +15,7 @@ pub mod value;
 
 // The way of a pipeline.
 pub mod grant;
+pub mod journal;
 pub mod pipeline;
 pub mod schedule;
 pub mod service;

@@ -1,0 +1,339 @@
+//! What the journal holds: records in their written form, version 1, and the digest chain over them.
+//!
+//! These are wire types. They change only by addition, and they are not the types the engine runs with
+//! (`convert.rs` goes between the two). No field ever holds a secret; [`Record::for_each_text`] names every field whose
+//! text comes from outside, so that the redactor sees each of them once more before it is written.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The version written beside each record. A reader refuses records above it.
+pub const VERSION: u32 = 1;
+
+/// The chain value before the first record of a run.
+pub const CHAIN_START: [u8; 32] = [0; 32];
+
+/// One thing that is known about a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Record {
+    RunStarted {
+        pipeline: String,
+        /// `sha256:<hex>` of the approved plan.
+        plan_digest: String,
+        /// The approved plan: what a resume goes on with.
+        plan: Json,
+        /// In the order in which listings show them, `finally` last.
+        stages: Vec<String>,
+        /// Plugin name to `sha256:<hex>` of its bytes.
+        plugins: BTreeMap<String, String>,
+        vars: Json,
+    },
+    /// Another process goes on with the run.
+    RunResumed {},
+    StageStarted {
+        stage: String,
+        attempt: u32,
+        plugin: WirePlugin,
+        /// Why it runs again, where it does: `retry`, `interrupted`, `secrets-needed`.
+        reason: Option<String>,
+    },
+    StageFinished {
+        stage: String,
+        attempt: u32,
+        report: WireReport,
+    },
+    StageSkipped {
+        stage: String,
+        reason: String,
+    },
+    StageCompensated {
+        stage: String,
+        succeeded: bool,
+        summary: String,
+        failure: Option<WireFailure>,
+    },
+    EffectIntent {
+        key: String,
+        stage: String,
+        function: String,
+        arguments: Json,
+        leaves: WireLeaves,
+    },
+    EffectOutcome {
+        key: String,
+        result: Option<Json>,
+        failure: Option<WireFailure>,
+    },
+    /// One answer of the grant check.
+    Decision {
+        stage: String,
+        capability: String,
+        value: String,
+        allowed: bool,
+        rule: Option<String>,
+    },
+    RunFinished {
+        status: WireRunStatus,
+        exit: u8,
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WirePlugin {
+    pub name: String,
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WireReport {
+    pub status: WireStageStatus,
+    pub changed: bool,
+    pub summary: String,
+    pub outputs: BTreeMap<String, Json>,
+    pub failure: Option<WireFailure>,
+    pub duration_ms: u64,
+    pub usage: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WireFailure {
+    pub code: String,
+    pub message: String,
+    pub turn: WireTurn,
+    pub retryable: bool,
+    pub help: Option<String>,
+    pub details: Option<Json>,
+    pub stack: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WireStageStatus {
+    Succeeded,
+    Failed,
+    Skipped,
+    Denied,
+    Cancelled,
+    TimedOut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WireRunStatus {
+    Running,
+    Succeeded,
+    Failed,
+    RolledBack,
+    NeedsOperator,
+    Paused,
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WireTurn {
+    Plugin,
+    PipelineAuthor,
+    Operator,
+    Environment,
+    Windlass,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WireLeaves {
+    Nothing,
+    Additive,
+    State,
+}
+
+impl Record {
+    /// The word in the `kind` column, the same as the record's tag.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::RunStarted { .. } => "run-started",
+            Self::RunResumed {} => "run-resumed",
+            Self::StageStarted { .. } => "stage-started",
+            Self::StageFinished { .. } => "stage-finished",
+            Self::StageSkipped { .. } => "stage-skipped",
+            Self::StageCompensated { .. } => "stage-compensated",
+            Self::EffectIntent { .. } => "effect-intent",
+            Self::EffectOutcome { .. } => "effect-outcome",
+            Self::Decision { .. } => "decision",
+            Self::RunFinished { .. } => "run-finished",
+        }
+    }
+
+    /// Shows `visit` every text that a plugin, a service or a file may have written. Names of stages, keys and digests
+    /// were checked where they were made and stay as they are, or a resume would not find them again.
+    pub fn for_each_text(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        match self {
+            Self::RunStarted { plan, vars, .. } => {
+                visit_json(plan, visit);
+                visit_json(vars, visit);
+            }
+            Self::StageFinished { report, .. } => {
+                visit(&mut report.summary);
+                let outputs = std::mem::take(&mut report.outputs);
+                report.outputs = outputs
+                    .into_iter()
+                    .map(|entry| visit_entry(entry, visit))
+                    .collect();
+                visit_failure(report.failure.as_mut(), visit);
+            }
+            Self::StageSkipped { reason, .. } => visit(reason),
+            Self::StageCompensated { summary, failure, .. } => {
+                visit(summary);
+                visit_failure(failure.as_mut(), visit);
+            }
+            Self::EffectIntent { arguments, .. } => visit_json(arguments, visit),
+            Self::EffectOutcome { result, failure, .. } => {
+                result.iter_mut().for_each(|result| visit_json(result, visit));
+                visit_failure(failure.as_mut(), visit);
+            }
+            Self::Decision { value, .. } => visit(value),
+            Self::RunResumed {} | Self::StageStarted { .. } | Self::RunFinished { .. } => {}
+        }
+    }
+
+    /// The record as JSON text.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("records have text keys only and no failing serializer")
+    }
+
+    /// # Errors
+    /// The text is not a record of a version up to [`VERSION`].
+    pub fn decode(version: u32, text: &str) -> Result<Self, DecodeError> {
+        if version > VERSION {
+            return Err(DecodeError::Newer { version });
+        }
+        serde_json::from_str(text).map_err(|_| DecodeError::Garbled)
+    }
+}
+
+/// Why a stored record cannot be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("it has version {version}; this Windlass knows up to {VERSION}")]
+    Newer { version: u32 },
+    #[error("its text is not a record")]
+    Garbled,
+}
+
+/// The chain value after a record: sha256 over the value before it, its number, its time and its text.
+pub fn chain(before: &[u8; 32], sequence: u64, at_ms: i64, body: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(before);
+    hash.update(sequence.to_le_bytes());
+    hash.update(at_ms.to_le_bytes());
+    hash.update(body.as_bytes());
+    hash.finalize().into()
+}
+
+fn visit_failure(failure: Option<&mut WireFailure>, visit: &mut dyn FnMut(&mut String)) {
+    let Some(failure) = failure else { return };
+    visit(&mut failure.code);
+    visit(&mut failure.message);
+    failure.help.iter_mut().for_each(&mut *visit);
+    failure
+        .details
+        .iter_mut()
+        .for_each(|details| visit_json(details, visit));
+    failure.stack.iter_mut().for_each(visit);
+}
+
+fn visit_entry((mut key, mut value): (String, Json), visit: &mut dyn FnMut(&mut String)) -> (String, Json) {
+    visit(&mut key);
+    visit_json(&mut value, visit);
+    (key, value)
+}
+
+fn visit_json(value: &mut Json, visit: &mut dyn FnMut(&mut String)) {
+    match value {
+        Json::String(text) => visit(text),
+        Json::Array(items) => items.iter_mut().for_each(|item| visit_json(item, visit)),
+        Json::Object(entries) => {
+            let taken = std::mem::take(entries);
+            *entries = taken.into_iter().map(|entry| visit_entry(entry, visit)).collect();
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn written_form_of_version_1() {
+        // The journals of every released version must stay readable: this text may gain fields and lose none.
+        let record = Record::StageStarted {
+            stage: "build".into(),
+            attempt: 1,
+            plugin: WirePlugin {
+                name: "build".into(),
+                digest: "sha256:00".into(),
+            },
+            reason: None,
+        };
+        let text = r#"{"record":"stage-started","stage":"build","attempt":1,"plugin":{"name":"build","digest":"sha256:00"},"reason":null}"#;
+        assert_eq!(record.encode(), text);
+        assert_eq!(Record::decode(1, text), Ok(record));
+        assert_eq!(Record::decode(2, text), Err(DecodeError::Newer { version: 2 }));
+        assert_eq!(Record::decode(1, &text[..40]), Err(DecodeError::Garbled));
+    }
+
+    #[test]
+    fn the_last_guard_sees_keys_values_and_failures() {
+        let failure = WireFailure {
+            code: "hunter2".into(),
+            message: "no hunter2".into(),
+            turn: WireTurn::Plugin,
+            retryable: false,
+            help: Some("hunter2".into()),
+            details: Some(json!({ "hunter2": ["hunter2"] })),
+            stack: vec!["hunter2".into()],
+        };
+        let mut records = vec![
+            Record::EffectOutcome {
+                key: "k".into(),
+                result: Some(json!({ "hunter2": { "a": "hunter2" } })),
+                failure: Some(failure.clone()),
+            },
+            Record::StageFinished {
+                stage: "a".into(),
+                attempt: 1,
+                report: WireReport {
+                    status: WireStageStatus::Failed,
+                    changed: true,
+                    summary: "hunter2".into(),
+                    outputs: BTreeMap::from([("hunter2".into(), json!("hunter2"))]),
+                    failure: Some(failure),
+                    duration_ms: 1,
+                    usage: BTreeMap::new(),
+                },
+            },
+        ];
+        for record in &mut records {
+            record.for_each_text(&mut |text| *text = text.replace("hunter2", "***"));
+            assert!(!record.encode().contains("hunter2"), "{}", record.encode());
+        }
+    }
+
+    #[test]
+    fn the_chain_binds_order_time_and_text() {
+        let one = chain(&CHAIN_START, 0, 5, "a");
+        for (sequence, at, body) in [(1, 5, "a"), (0, 6, "a"), (0, 5, "b")] {
+            assert_ne!(chain(&CHAIN_START, sequence, at, body), one);
+        }
+        assert_ne!(chain(&one, 0, 5, "a"), one);
+    }
+}
