@@ -1,0 +1,141 @@
+//! What backing up and restoring need from outside, and the sandbox's own answer to it.
+//!
+//! Small files and directory listings go through the standard library; everything big moves on the host's side.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use windlass_guest::flow::{self, Copied, Options};
+use windlass_guest::sql::{self, Rows};
+use windlass_guest::{Error, context, log};
+
+/// Where bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'a> {
+    File(&'a str),
+    Directory(&'a str),
+    Sqlite(&'a str),
+    Bytes(&'a [u8]),
+}
+
+/// Where bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink<'a> {
+    File(&'a str),
+    Directory(&'a str),
+    Sqlite(&'a str),
+    /// To count and digest only.
+    Nowhere,
+}
+
+/// The world around a stage.
+pub trait Host {
+    /// Moves everything or publishes nothing. Digests in the answer are `sha256:<hex>`.
+    ///
+    /// # Errors
+    /// Those of `windlass:flow/streams`.
+    fn copy(&mut self, from: Source<'_>, to: Sink<'_>, options: &Options) -> Result<Copied, Error>;
+
+    /// One reading statement on a connection of its own.
+    ///
+    /// # Errors
+    /// `sql.*`
+    fn query(&mut self, url: &str, statement: &str) -> Result<Rows, Error>;
+
+    fn pipeline(&mut self) -> String;
+    fn stage(&mut self) -> String;
+    fn run_id(&mut self) -> String;
+
+    /// Seconds since 1970. For information and for retention, never for names.
+    fn now(&mut self) -> u64;
+
+    fn info(&mut self, message: &str);
+    fn warn(&mut self, message: &str);
+    fn is_cancelled(&mut self) -> bool;
+
+    /// The private directory of this attempt, without a `/` at its end.
+    fn scratch(&mut self) -> String;
+}
+
+/// The capabilities of the sandbox.
+pub struct Sandbox;
+
+impl Host for Sandbox {
+    fn copy(&mut self, from: Source<'_>, to: Sink<'_>, options: &Options) -> Result<Copied, Error> {
+        let from = match from {
+            Source::File(path) => flow::Source::file(path)?,
+            Source::Directory(path) => flow::Source::directory(path)?,
+            Source::Sqlite(url) => flow::Source::sqlite(url)?,
+            Source::Bytes(bytes) => flow::Source::bytes(bytes)?,
+        };
+        let to = match to {
+            Sink::File(path) => flow::Sink::file(path)?,
+            Sink::Directory(path) => flow::Sink::directory(path)?,
+            Sink::Sqlite(url) => flow::Sink::sqlite(url)?,
+            Sink::Nowhere => flow::Sink::discard(),
+        };
+        let mut copied = flow::copy(from, to, options)?;
+        copied.sha256_in = prefixed(copied.sha256_in);
+        copied.sha256_out = prefixed(copied.sha256_out);
+        Ok(copied)
+    }
+
+    fn query(&mut self, url: &str, statement: &str) -> Result<Rows, Error> {
+        let options = sql::Options {
+            read_only: true,
+            ..sql::Options::default()
+        };
+        sql::open(url, &options)?.query(statement, &[])
+    }
+
+    fn pipeline(&mut self) -> String {
+        context::pipeline()
+    }
+
+    fn stage(&mut self) -> String {
+        context::stage()
+    }
+
+    fn run_id(&mut self) -> String {
+        context::run_id()
+    }
+
+    fn now(&mut self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    }
+
+    fn info(&mut self, message: &str) {
+        log::info(message);
+    }
+
+    fn warn(&mut self, message: &str) {
+        log::warn(message);
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        context::is_cancelled()
+    }
+
+    fn scratch(&mut self) -> String {
+        "/tmp".to_owned()
+    }
+}
+
+/// A digest with its algorithm in front, whether the host wrote that or not.
+fn prefixed(digest: String) -> String {
+    if digest.starts_with("sha256:") {
+        digest
+    } else {
+        format!("sha256:{digest}")
+    }
+}
+
+/// # Errors
+/// `cancelled`, once the run wants this stage to end.
+pub fn check_cancelled(host: &mut dyn Host) -> Result<(), Error> {
+    if host.is_cancelled() {
+        return Err(Error::new("cancelled", "the run wants this stage to end").retryable());
+    }
+    Ok(())
+}

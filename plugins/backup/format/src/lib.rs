@@ -1,0 +1,15 @@
+//! What a backup looks like on disk, and how one is proved.
+//!
+//! A target directory holds one directory per backup, named by its [`id`]; the files in it are listed in a
+//! [`manifest`], which is written last: where it is, the backup is published. [`prove`] restores into scratch and compares.
+//! Bytes move through the [`host`]; the plugins `backup` and `restore` decide what for.
+
+pub mod clock;
+pub mod host;
+pub mod id;
+pub mod location;
+pub mod manifest;
+pub mod prove;
+pub mod shelf;
+#[cfg(feature = "testing")]
+pub mod testing;

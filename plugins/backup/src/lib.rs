@@ -1,0 +1,32 @@
+//! The standard plugin `backup`: databases and directories into verified backups, and old ones out.
+//!
+//! [`stage`] is the whole of it; this file only ties it to the host.
+
+pub mod config;
+mod retention;
+pub mod stage;
+mod write;
+
+use windlass_backup_format::host::Sandbox;
+use windlass_guest::{Effect, Error, Outcome, Planner, Stage};
+
+use config::Config;
+
+/// The stage, as the host sees it.
+pub struct Backup;
+
+impl Stage for Backup {
+    type Config = Config;
+
+    fn run(config: Config) -> Result<Outcome, Error> {
+        stage::run(&config, &mut Sandbox)
+    }
+}
+
+impl Planner for Backup {
+    fn plan(config: Config) -> Result<Vec<Effect>, Error> {
+        stage::plan(&config, &mut Sandbox)
+    }
+}
+
+windlass_guest::export!(Backup, metadata: "../plugin.json", planner);

@@ -1,0 +1,212 @@
+//! Sources into the files of one backup, each proved before the next is read; and such files into further copies.
+//!
+//! Writes no manifest: what is here is not published yet.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::json;
+use windlass_backup_format::host::{Host, Sink, Source, check_cancelled};
+use windlass_backup_format::location::Location;
+use windlass_backup_format::manifest::{Compression, Record};
+use windlass_backup_format::prove::{Doubt, prove};
+use windlass_guest::Error;
+use windlass_guest::flow::Options;
+
+use crate::config::Config;
+
+/// Backs every source up into `directory`, which is removed again when one of them fails.
+///
+/// # Errors
+/// `backup.empty`, `backup.missing`, `backup.unverified`, `cancelled`, and those of the host.
+pub(crate) fn sources(
+    config: &Config,
+    directory: &str,
+    host: &mut dyn Host,
+) -> Result<BTreeMap<String, Record>, Error> {
+    let mut records = BTreeMap::new();
+    make(directory)?;
+    for (name, location) in &config.sources {
+        let written = check_cancelled(host)
+            .and_then(|()| source(name, &location.resolved(), config.compress, directory, host))
+            .and_then(|record| verified(name, record, config.verify, directory, host));
+        match written {
+            Ok(record) => records.insert(name.clone(), record),
+            Err(error) => {
+                remove(directory, host);
+                return Err(error);
+            }
+        };
+    }
+    Ok(records)
+}
+
+fn source(
+    name: &str,
+    location: &Location,
+    compression: Compression,
+    directory: &str,
+    host: &mut dyn Host,
+) -> Result<Record, Error> {
+    if let Location::Directory(path) = location {
+        check_directory(name, path)?;
+    }
+    let kind = location.kind();
+    let file = Record::file_name(name, kind, compression);
+    let place = format!("{directory}/{file}");
+    let options = Options {
+        compress: compression.for_flow(),
+        ..Options::default()
+    };
+    let copied = host
+        .copy(location.source(), Sink::File(&place), &options)
+        .map_err(|error| error.context(format!("backing up `{name}`")))?;
+    if copied.bytes_in == 0 {
+        return Err(empty(name, "gave no bytes"));
+    }
+    host.info(&format!(
+        "{name}: {} bytes, {} in {file}",
+        copied.bytes_in, copied.bytes_out
+    ));
+    Ok(Record {
+        kind,
+        file,
+        compression,
+        size: copied.bytes_out,
+        sha256: copied.sha256_out,
+        content_size: copied.bytes_in,
+        content_sha256: copied.sha256_in,
+        tables: None,
+    })
+}
+
+fn verified(
+    name: &str,
+    mut record: Record,
+    wanted: bool,
+    directory: &str,
+    host: &mut dyn Host,
+) -> Result<Record, Error> {
+    if !wanted {
+        return Ok(record);
+    }
+    record.tables = match prove(host, directory, name, &record) {
+        Ok(tables) => tables,
+        Err(Doubt::Failed(error)) => return Err(error.context(format!("verifying the backup of `{name}`"))),
+        Err(Doubt::Damaged(reason)) => {
+            let message = format!("the backup of `{name}` cannot be restored: {reason}");
+            return Err(Error::new("backup.unverified", message)
+                .with_details(json!({ "source": name, "file": record.file }))
+                .help("nothing was published and older backups are untouched; look at the disk and at the source"));
+        }
+    };
+    match &record.tables {
+        Some(tables) if tables.is_empty() => Err(empty(name, "is a database without a table")),
+        Some(tables) => {
+            let rows = tables.values().fold(0_u64, |sum, rows| sum.saturating_add(*rows));
+            host.info(&format!(
+                "{name}: restored and compared, {} tables with {rows} rows",
+                tables.len()
+            ));
+            Ok(record)
+        }
+        None => {
+            host.info(&format!("{name}: restored and compared"));
+            Ok(record)
+        }
+    }
+}
+
+/// Copies the files of a finished backup from one directory to another, which is removed again when that fails.
+///
+/// # Errors
+/// Those of the host.
+pub(crate) fn copies(
+    records: &BTreeMap<String, Record>,
+    from: &str,
+    to: &str,
+    host: &mut dyn Host,
+) -> Result<(), Error> {
+    make(to)?;
+    for record in records.values() {
+        let (source, place) = (format!("{from}/{}", record.file), format!("{to}/{}", record.file));
+        let options = Options {
+            expect: Some(record.sha256.clone()),
+            ..Options::default()
+        };
+        let copied = check_cancelled(host).and_then(|()| {
+            host.copy(Source::File(&source), Sink::File(&place), &options)
+                .map(drop)
+        });
+        if let Err(error) = copied {
+            remove(to, host);
+            return Err(error.context(format!("copying {} to {to}", record.file)));
+        }
+    }
+    Ok(())
+}
+
+/// Every file of a backup is there and has its digest.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(crate) fn check(
+    records: &BTreeMap<String, Record>,
+    directory: &str,
+    host: &mut dyn Host,
+) -> Result<(), Error> {
+    for record in records.values() {
+        let options = Options {
+            expect: Some(record.sha256.clone()),
+            ..Options::default()
+        };
+        host.copy(
+            Source::File(&format!("{directory}/{}", record.file)),
+            Sink::Nowhere,
+            &options,
+        )?;
+    }
+    Ok(())
+}
+
+/// Removes what was never published; the error that led here matters more than one of removing.
+pub(crate) fn remove(directory: &str, host: &mut dyn Host) {
+    if let Err(error) = fs::remove_dir_all(directory)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        host.warn(&format!("could not remove {directory}: {error}"));
+    }
+}
+
+fn make(directory: &str) -> Result<(), Error> {
+    fs::create_dir_all(directory).map_err(|error| {
+        Error::new("storage.failed", format!("cannot make {directory}: {error}"))
+            .with_details(json!({ "directory": directory }))
+            .help("the directory of `to` must exist and be granted `rw`")
+    })
+}
+
+/// A directory that is there and holds something: an unmounted disk is neither.
+fn check_directory(name: &str, path: &str) -> Result<(), Error> {
+    match fs::read_dir(Path::new(path)).map(|mut entries| entries.next().is_none()) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(empty(name, &format!("is an empty directory ({path})"))),
+        Err(error) => Err(Error::new(
+            "backup.missing",
+            format!("the source `{name}` cannot be read: {path}: {error}"),
+        )
+        .with_details(json!({ "source": name }))
+        .help("correct the path, or mount what belongs there")),
+    }
+}
+
+fn empty(name: &str, how: &str) -> Error {
+    Error::new(
+        "backup.empty",
+        format!("the source `{name}` {how}: there is nothing to back up"),
+    )
+    .with_details(json!({ "source": name }))
+    .help("an empty backup hides a loss: correct the source, or take it out of `sources`")
+}

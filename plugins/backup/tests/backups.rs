@@ -1,0 +1,293 @@
+//! Whole backups on a machine with real files and databases: what is published, what is refused, what is removed.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use windlass_backup_format::clock::DAY;
+use windlass_backup_format::id;
+use windlass_backup_format::testing::{Machine, RUN};
+use windlass_guest::{Error, Outcome};
+use windlass_plugin_backup::config::Config;
+use windlass_plugin_backup::stage;
+
+const USERS: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY); INSERT INTO users VALUES (1), (2);";
+
+/// A database with two users and a directory with two files.
+fn machine() -> Machine {
+    let machine = Machine::new();
+    machine.write("files/a.txt", "one");
+    machine.write("files/sub/b.txt", "two");
+    machine.database("app.db", USERS);
+    machine
+}
+
+fn config(machine: &Machine, more: Value) -> Config {
+    let mut with = json!({
+        "sources": {
+            "app": { "sqlite": format!("sqlite://{}", machine.at("app.db")) },
+            "files": { "directory": machine.at("files") },
+        },
+        "to": [machine.at("one"), machine.at("two")],
+        "keep": { "last": 2 },
+    });
+    with.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    serde_json::from_value(with).unwrap()
+}
+
+fn back_up(machine: &mut Machine, more: Value) -> Result<Outcome, Error> {
+    let config = config(machine, more);
+    stage::run(&config, machine)
+}
+
+fn current(machine: &Machine) -> String {
+    id::derive(&machine.run, &machine.stage)
+}
+
+fn manifest(machine: &Machine, target: &str) -> Value {
+    let path = machine.at(&format!("{target}/{}/manifest.json", current(machine)));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// A failing backup, after which no target holds anything and scratch is clear.
+fn check_refused(machine: &mut Machine, more: Value, code: &str) -> Error {
+    let error = back_up(machine, more).expect_err("it is refused");
+    assert_eq!(error.code, code, "{}", error.message);
+    for place in ["one", "two", "scratch"] {
+        assert_eq!(machine.names(place), [""; 0], "{place} after {code}");
+    }
+    error
+}
+
+#[test]
+fn a_backup_is_complete_in_every_target() {
+    let mut machine = machine();
+    let outcome = back_up(&mut machine, json!({})).unwrap();
+    assert!(outcome.changed);
+    assert_eq!(outcome.outputs["verified"], true);
+    for target in ["one", "two"] {
+        let files = ["app.sqlite.zst", "files.tar.zst", "manifest.json"];
+        assert_eq!(machine.names(&format!("{target}/{}", current(&machine))), files);
+        let manifest = manifest(&machine, target);
+        assert_eq!(manifest["windlass-backup"], 1);
+        assert_eq!(manifest["run"], RUN);
+        assert_eq!(manifest["verified"], true);
+        assert_eq!(manifest["sources"]["app"]["tables"], json!({ "users": 2 }));
+        let app = &manifest["sources"]["app"];
+        let file = fs::read(machine.at(&format!("{target}/{}/app.sqlite.zst", current(&machine)))).unwrap();
+        assert_eq!(app["size"], file.len());
+        assert_eq!(app["content-size"], fs::read(machine.at("app.db")).unwrap().len());
+    }
+    let last: Vec<&String> = machine.moves.iter().rev().take(2).collect();
+    assert!(
+        last.iter().all(|what| what.contains("manifest.json")),
+        "manifests come last: {last:?}"
+    );
+    assert_eq!(machine.names("scratch"), [""; 0]);
+}
+
+#[test]
+fn the_same_run_finds_its_own_backup() {
+    let mut machine = machine();
+    back_up(&mut machine, json!({})).unwrap();
+    let before = manifest(&machine, "one");
+    machine.write("files/a.txt", "changed since");
+    let again = back_up(&mut machine, json!({})).unwrap();
+    assert!(!again.changed);
+    assert_eq!(manifest(&machine, "one"), before);
+
+    // One copy lost, as by a crash between two manifests: the other is its source.
+    fs::remove_dir_all(machine.at(&format!("two/{}", current(&machine)))).unwrap();
+    assert!(back_up(&mut machine, json!({})).unwrap().changed);
+    assert_eq!(manifest(&machine, "two"), before);
+
+    // One copy damaged: made again from the whole one.
+    machine.write(&format!("one/{}/files.tar.zst", current(&machine)), "rotten");
+    assert!(back_up(&mut machine, json!({})).unwrap().changed);
+    assert!(!back_up(&mut machine, json!({})).unwrap().changed);
+}
+
+#[test]
+fn another_stage_of_the_run_has_its_own() {
+    let mut machine = machine();
+    back_up(&mut machine, json!({})).unwrap();
+    machine.stage = "backup-late".to_owned();
+    assert!(back_up(&mut machine, json!({})).unwrap().changed);
+    assert_eq!(machine.names("one").len(), 2);
+    machine.stage = "Backup.late".to_owned();
+    assert_eq!(
+        back_up(&mut machine, json!({})).unwrap_err().code,
+        "backup.id-taken"
+    );
+}
+
+#[test]
+fn compression_is_a_choice() {
+    for (compress, file) in [("gzip", "files.tar.gz"), ("none", "files.tar")] {
+        let mut machine = machine();
+        back_up(&mut machine, json!({ "compress": compress })).unwrap();
+        assert!(
+            machine
+                .names(&format!("one/{}", current(&machine)))
+                .contains(&file.to_owned())
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_restored_is_not_published() {
+    let mut machine = machine();
+    machine.rot = Some("-> file".to_owned());
+    let error = check_refused(&mut machine, json!({}), "backup.unverified");
+    assert!(error.message.contains("`app`"), "{}", error.message);
+    machine.rot = Some("-> directory".to_owned());
+    let error = check_refused(&mut machine, json!({}), "backup.unverified");
+    assert!(error.message.contains("`files`"), "{}", error.message);
+}
+
+#[test]
+fn a_database_must_be_whole() {
+    let mut machine = machine();
+    // Pages past the header are noise: the snapshot copies them faithfully, only a restore can tell.
+    let path = machine.at("app.db");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.iter_mut().skip(4096).for_each(|byte| *byte = 0xff);
+    fs::write(&path, bytes).unwrap();
+    check_refused(&mut machine, json!({}), "backup.unverified");
+    let unverified = back_up(&mut machine, json!({ "verify": false })).unwrap();
+    assert_eq!(unverified.outputs["verified"], false);
+    assert_eq!(manifest(&machine, "one")["verified"], false);
+}
+
+#[test]
+fn nothing_is_no_backup() {
+    let mut machine = machine();
+    fs::create_dir(machine.at("hollow")).unwrap();
+    let directory = |path: String| json!({ "sources": { "files": { "directory": path } } });
+    let hollow = directory(machine.at("hollow"));
+    check_refused(&mut machine, hollow, "backup.empty");
+    let absent = directory(machine.at("absent"));
+    check_refused(&mut machine, absent, "backup.missing");
+    fs::write(machine.at("app.db"), "").unwrap();
+    check_refused(&mut machine, json!({}), "backup.empty");
+    fs::remove_file(machine.at("app.db")).unwrap();
+    check_refused(&mut machine, json!({}), "sql.missing");
+    let url = machine.database("tableless.db", "CREATE TABLE t (a); DROP TABLE t;");
+    check_refused(
+        &mut machine,
+        json!({ "sources": { "app": { "sqlite": url } } }),
+        "backup.empty",
+    );
+}
+
+#[test]
+fn faults_leave_nothing_behind() {
+    let full = || Error::new("storage.failed", "no space left on device").retryable();
+    for place in [
+        "-> file",
+        "files.tar.zst -> file",
+        "-> sqlite",
+        "-> directory",
+        "bytes",
+    ] {
+        let mut machine = machine();
+        machine.fault = Some((place.to_owned(), full()));
+        let error = check_refused(&mut machine, json!({}), "storage.failed");
+        assert!(
+            error.retryable && error.message.contains("no space left"),
+            "{}",
+            error.message
+        );
+        assert!(
+            back_up(&mut machine, json!({})).unwrap().changed,
+            "the next attempt works"
+        );
+    }
+    let mut machine = machine();
+    machine.cancelled = true;
+    check_refused(&mut machine, json!({}), "cancelled");
+}
+
+#[test]
+fn a_copy_is_checked_against_the_first() {
+    let mut machine = machine();
+    machine.fault = Some((
+        "app.sqlite.zst -> file".to_owned(),
+        Error::new("flow.digest", "other bytes"),
+    ));
+    check_refused(&mut machine, json!({}), "flow.digest");
+}
+
+#[test]
+fn old_backups_go_when_the_new_one_is_published() {
+    let mut machine = machine();
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        machine.run = format!("{number}{}", &RUN[1..]);
+        machine.now += DAY;
+        ids.push(current(&machine));
+        machine.write(&format!("one/keep-{number}/manifest.json"), "not ours");
+        back_up(&mut machine, json!({})).unwrap();
+    }
+    let mut expected: Vec<String> = (0..4).map(|number| format!("keep-{number}")).collect();
+    expected.extend(ids[2..].iter().cloned());
+    expected.sort();
+    assert_eq!(machine.names("one"), expected);
+    assert_eq!(machine.names("two"), ids[2..]);
+
+    // The backups before an unverified one: the last verified stays beyond the count.
+    for number in 4..7 {
+        machine.run = format!("{number}{}", &RUN[1..]);
+        ids.push(current(&machine));
+        back_up(&mut machine, json!({ "verify": false })).unwrap();
+    }
+    assert_eq!(
+        machine.names("two"),
+        [&ids[3], &ids[5], &ids[6]].map(String::clone)
+    );
+}
+
+#[test]
+fn a_failed_backup_removes_no_old_one() {
+    let mut machine = machine();
+    for number in 0..2 {
+        machine.run = format!("{number}{}", &RUN[1..]);
+        back_up(&mut machine, json!({})).unwrap();
+    }
+    machine.run = format!("2{}", &RUN[1..]);
+    machine.rot = Some("-> file".to_owned());
+    assert_eq!(
+        back_up(&mut machine, json!({ "keep": { "last": 1 } }))
+            .unwrap_err()
+            .code,
+        "backup.unverified"
+    );
+    assert_eq!(machine.names("one").len(), 2);
+}
+
+#[test]
+fn the_plan_says_what_comes_and_what_goes() {
+    let mut machine = machine();
+    let first = current(&machine);
+    back_up(&mut machine, json!({})).unwrap();
+    machine.run = format!("1{}", &RUN[1..]);
+    let config = config(
+        &machine,
+        json!({ "keep": { "last": 1 }, "to": [machine.at("one")] }),
+    );
+    machine.moves.clear();
+    let effects = stage::plan(&config, &mut machine).unwrap();
+    let shown: Vec<(&str, &str)> = effects
+        .iter()
+        .map(|effect| (effect.action, effect.target.as_str()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("create", machine.at("one").as_str()),
+            ("delete", machine.at(&format!("one/{first}")).as_str())
+        ]
+    );
+    assert!(machine.moves.is_empty(), "a plan moves nothing");
+}

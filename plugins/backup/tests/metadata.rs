@@ -1,0 +1,54 @@
+//! `plugin.json` says exactly what the code reads: its examples are valid and parse, and every key is described.
+
+use serde_json::{Value, json};
+use windlass_backup_format::location::Location;
+use windlass_guest::metadata::Metadata;
+use windlass_plugin_backup::config::{Config, Keep};
+
+const TEXT: &str = include_str!("../plugin.json");
+
+fn schema() -> Value {
+    let document: Value = serde_json::from_str(TEXT).expect("the metadata is JSON");
+    document["schema"].clone()
+}
+
+#[test]
+fn metadata_and_code_tell_the_same_story() {
+    let validator = jsonschema::draft202012::new(&schema()).expect("the schema is one");
+    for example in schema()["examples"].as_array().expect("there are examples") {
+        assert!(validator.is_valid(example), "{example}");
+    }
+    let metadata = Metadata::parse(TEXT);
+    assert_eq!(metadata.examples_parse::<Config>(), 2);
+    metadata.describes_fields_of::<Config>("/schema");
+    metadata.describes_fields_of::<Keep>("/schema/properties/keep");
+    metadata.is_fully_described();
+    let kinds = &schema()["properties"]["sources"]["additionalProperties"]["properties"];
+    for kind in kinds.as_object().expect("sources have properties").keys() {
+        assert!(
+            serde_json::from_value::<Location>(json!({ kind: "x" })).is_ok(),
+            "{kind}"
+        );
+    }
+    assert!(serde_json::from_value::<Location>(json!({ "postgres": "x" })).is_err());
+}
+
+#[test]
+fn what_the_code_refuses_the_schema_refuses_too() {
+    let validator = jsonschema::draft202012::new(&schema()).expect("the schema is one");
+    let good = schema()["examples"][0].clone();
+    for (key, value) in [
+        ("keep", json!({})),
+        ("keep", json!({ "days": 0 })),
+        ("to", json!([])),
+        ("sources", json!({})),
+        ("sources", json!({ "a": { "sqlite": "x", "directory": "y" } })),
+        ("sources", json!({ "a/b": { "sqlite": "x" } })),
+        ("compress", json!("bzip2")),
+        ("verfy", json!(true)),
+    ] {
+        let mut bad = good.clone();
+        bad[key] = value;
+        assert!(!validator.is_valid(&bad), "{bad}");
+    }
+}
