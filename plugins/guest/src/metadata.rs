@@ -105,10 +105,10 @@ fn described(place: &str, schema: &Value) {
                 let text = property["description"].as_str().unwrap_or_default();
                 assert!(!text.is_empty(), "{place}/properties/{name} has no description");
             }
-            // What stands under these is data, not schema.
+            // What stands under these is data or a condition: neither describes a property.
             let schemas = members
                 .iter()
-                .filter(|(name, _)| !["examples", "default", "const", "enum"].contains(&name.as_str()));
+                .filter(|(name, _)| !["examples", "default", "const", "enum", "if"].contains(&name.as_str()));
             for (name, member) in schemas {
                 described(&format!("{place}/{name}"), member);
             }
