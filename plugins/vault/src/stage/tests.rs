@@ -9,7 +9,8 @@ struct Script {
     replies: VecDeque<Result<Response, Error>>,
     asked: Vec<Request>,
     slept: Vec<Duration>,
-    put: Vec<(String, Vec<(String, String)>, Option<u64>)>,
+    /// Name, fields and seconds to live of each.
+    put: Vec<Value>,
     handed_on: Vec<(String, String)>,
     shown: Vec<String>,
     cancelled: bool,
@@ -35,16 +36,16 @@ impl Ports for Script {
 
     fn put(&mut self, name: &str, content: &Content) -> Result<(), Error> {
         let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
-        let fields = content
+        let fields: Map<_, _> = content
             .fields
             .iter()
-            .map(|(name, value)| (name.clone(), text(value)))
+            .map(|(name, value)| (name.clone(), json!(text(value))))
             .collect();
-        self.put.push((
-            name.to_owned(),
+        self.put.push(json!([
+            name,
             fields,
-            content.time_to_live.map(|time| time.as_secs()),
-        ));
+            content.time_to_live.map(|time| time.as_secs())
+        ]));
         Ok(())
     }
 
@@ -130,14 +131,7 @@ const PLAIN: &str = "secret/team/database";
 fn version_2_is_read_and_its_value_stays_out_of_the_outputs() {
     let (outcome, script) = play(json!({}), vec![reply(200, version_2())]);
     let outcome = outcome.unwrap();
-    assert_eq!(
-        script.put,
-        [(
-            "database".into(),
-            vec![("password".into(), "hunter22".into())],
-            None
-        )]
-    );
+    assert_eq!(script.put, [json!(["database", {"password": "hunter22"}, null])]);
     assert_eq!(
         outcome.outputs["secrets"],
         json!({"database": {"source": "vault", "path": PLAIN, "kv": 2, "version": 4, "fields": ["password"]}})
@@ -164,10 +158,7 @@ fn version_1_is_found_when_version_2_has_nothing() {
         vec![reply(404, json!({"errors": []})), reply(200, version_1.clone())],
     );
     assert_eq!(outcome.unwrap().outputs["secrets"]["database"]["kv"], 1);
-    assert_eq!(
-        script.put,
-        [("database".into(), vec![("value".into(), "x".into())], Some(3600))]
-    );
+    assert_eq!(script.put, [json!(["database", {"value": "x"}, 3600])]);
     check(json!({"kv": 1}), vec![reply(200, version_1)], &[PLAIN], "ok");
 }
 
