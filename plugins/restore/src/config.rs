@@ -1,0 +1,89 @@
+//! The `with:` block of a `restore` stage into checked values.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use windlass_backup_format::id;
+use windlass_backup_format::location::{Location, check_name, guest_path};
+use windlass_guest::Error;
+
+/// The whole block, as `plugin.json` describes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    pub from: String,
+    pub id: Option<String>,
+    pub into: BTreeMap<String, Location>,
+    #[serde(default)]
+    pub replace: bool,
+}
+
+impl Config {
+    /// Where the backups are, as the sandbox shows it.
+    pub(crate) fn from(&self) -> String {
+        guest_path(&self.from)
+    }
+
+    /// Everything that can be wrong with the block before anything is read.
+    ///
+    /// # Errors
+    /// `config.invalid`, naming the key.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.into.is_empty() {
+            return Err(Error::config("`into` names nothing to restore"));
+        }
+        self.into.keys().try_for_each(|name| check_name("into", name))?;
+        if let Some(id) = self.id.as_deref().filter(|id| !id::is_id(id)) {
+            return Err(
+                Error::config(format!("`id: {id}` is not the id of a backup")).help(
+                    "an id is the name of a backup's directory; leave it out for the latest verified backup",
+                ),
+            );
+        }
+        let places: Vec<Location> = self.into.values().map(Location::resolved).collect();
+        match places
+            .iter()
+            .enumerate()
+            .find(|(at, place)| places.iter().take(*at).any(|other| other == *place))
+        {
+            Some(_) => Err(Error::config(
+                "two names of `into` are restored to the same place",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn check(patch: Value, wrong: Option<&str>) {
+        let mut with =
+            json!({ "from": "/mnt/backups", "into": { "app": { "sqlite": "sqlite:///workspace/app.db" } } });
+        with.as_object_mut()
+            .unwrap()
+            .extend(patch.as_object().unwrap().clone());
+        let config: Config = serde_json::from_value(with).expect("it has the right shape");
+        match (config.check(), wrong) {
+            (Ok(()), None) => {}
+            (Err(error), Some(text)) => assert!(error.message.contains(text), "{}", error.message),
+            (answer, wrong) => panic!("{answer:?} is not {wrong:?}"),
+        }
+    }
+
+    #[test]
+    fn blocks_are_checked() {
+        check(json!({}), None);
+        check(json!({ "id": "01kb0q4z3mv8w5s2tq6n9d7xce-backup" }), None);
+        check(json!({ "id": "../../etc" }), Some("is not the id of a backup"));
+        check(json!({ "id": "latest" }), Some("is not the id of a backup"));
+        check(json!({ "into": {} }), Some("`into`"));
+        check(json!({ "into": { "a/b": { "directory": "x" } } }), Some("a/b"));
+        check(
+            json!({ "into": { "a": { "directory": "x" }, "b": { "directory": "./x/" } } }),
+            Some("same place"),
+        );
+    }
+}
