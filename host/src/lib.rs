@@ -17,6 +17,8 @@ pub mod value;
 pub mod grant;
 pub mod journal;
 pub mod pipeline;
+pub mod report;
 pub mod schedule;
+pub mod secret;
 pub mod service;
 pub mod wit;
