@@ -10,6 +10,8 @@ pub mod files;
 pub mod inert;
 pub mod limits;
 pub mod link;
+pub mod process;
+pub mod sql;
 pub mod stdio;
 pub mod wasi;
 

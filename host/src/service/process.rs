@@ -1,0 +1,1 @@
+//! `windlass:process/runner`: native programs, by argument list, outside the sandbox.

@@ -1,0 +1,1 @@
+//! `windlass:sql/database`: connections to SQLite and PostgreSQL, reads and transactions as JSON text.
