@@ -62,6 +62,16 @@ pub struct Row {
     pub leaves: Leaves,
 }
 
+/// The ABI of this Windlass: `major.minor` of every `windlass:` package. A plugin has to be built for it.
+pub const ABI: &str = "0.1";
+
+/// Interfaces that belong to no capability: every plugin may import them.
+pub const ALWAYS_LINKED: [&str; 3] = [
+    "windlass:stage/types",
+    "windlass:stage/context",
+    "windlass:stage/events",
+];
+
 /// Every capability, in the order in which listings show them.
 pub const TABLE: &[Row] = &[
     Row {

@@ -14,10 +14,12 @@ pub mod source;
 pub mod value;
 
 // The way of a pipeline.
+pub mod catalog;
 pub mod grant;
 pub mod journal;
 pub mod pipeline;
 pub mod report;
+pub mod sandbox;
 pub mod schedule;
 pub mod secret;
 pub mod service;

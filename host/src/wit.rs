@@ -43,6 +43,8 @@ pub mod reconciler {
     });
 }
 
+/// What every plugin exports.
+pub use Host_ as Lifecycle;
 pub use windlass::stage::types::{Error as GuestError, Outcome as GuestOutcome};
 
 /// What a host function answers when it fails: the failure without whose turn it is, which the guest cannot use.

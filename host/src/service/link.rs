@@ -4,6 +4,7 @@
 
 use super::State;
 use crate::{
+    capability::{ABI, ALWAYS_LINKED},
     failure::{Failure, Turn},
     wit::{self, Abort},
 };
@@ -15,9 +16,6 @@ use wasmtime::{
         types::{ComponentFunc, ComponentInstance, ComponentItem, Type},
     },
 };
-
-/// The ABI this host offers: `major.minor` of every `windlass:` package.
-pub const ABI: &str = "0.1";
 
 /// How an interface is linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,19 +38,12 @@ impl Interfaces {
     }
 
     pub fn kind(&self, name: &str) -> Option<Kind> {
-        if ALWAYS.contains(&name) {
+        if ALWAYS_LINKED.contains(&name) {
             return Some(Kind::Real);
         }
         self.0.get(name).copied()
     }
 }
-
-/// Interfaces that are no grant.
-pub const ALWAYS: [&str; 3] = [
-    "windlass:stage/types",
-    "windlass:stage/context",
-    "windlass:stage/events",
-];
 
 type Link = fn(&mut Linker<State>) -> wasmtime::Result<()>;
 

@@ -1,8 +1,12 @@
 //! The guest's standard output and error, line by line into its log. What is not UTF-8 is shown as U+FFFD.
 
-use super::events::{LONGEST_MESSAGE, Log};
+use super::{
+    events::{LONGEST_MESSAGE, Log},
+    inert::cut,
+};
 use crate::event::{LogLevel, RunEvent};
 use std::{
+    collections::VecDeque,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -18,7 +22,13 @@ pub(crate) struct Lines {
     log: Log,
     level: LogLevel,
     unfinished: Arc<Mutex<Vec<u8>>>,
+    /// The last lines, for the failure of a guest that panics.
+    last: Arc<Mutex<VecDeque<String>>>,
 }
+
+/// A panic's message and place are two lines, a note the third.
+const LAST_LINES: usize = 4;
+const LONGEST_LAST: usize = 500;
 
 impl Lines {
     pub(crate) fn new(log: Log, level: LogLevel) -> Self {
@@ -26,16 +36,21 @@ impl Lines {
             log,
             level,
             unfinished: Arc::default(),
+            last: Arc::default(),
         }
+    }
+
+    /// The last lines that were written.
+    pub(crate) fn last(&self) -> String {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().cloned().collect::<Vec<_>>().join("\n")
     }
 
     /// Sends what came after the last newline.
     pub(crate) async fn finish(&self) {
         let rest = std::mem::take(&mut *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
         if !rest.is_empty() {
-            self.log
-                .write(self.level, &String::from_utf8_lossy(&rest), &[])
-                .await;
+            self.log.write(self.level, &self.remember(&rest), &[]).await;
         }
     }
 
@@ -50,8 +65,18 @@ impl Lines {
             return (length, None);
         }
         let line = std::mem::take(&mut *unfinished);
-        let event = self.log.line(self.level, &String::from_utf8_lossy(&line), &[]);
+        let event = self.log.line(self.level, &self.remember(&line), &[]);
         (length + usize::from(newline.is_some()), event)
+    }
+
+    fn remember(&self, line: &[u8]) -> String {
+        let line = String::from_utf8_lossy(line).into_owned();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(cut(&line, LONGEST_LAST));
+        line
     }
 }
 

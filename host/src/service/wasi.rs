@@ -54,18 +54,14 @@ impl Wasi {
         let output = Lines::new(log.clone(), LogLevel::Info);
         let errors = Lines::new(log.clone(), LogLevel::Warn);
         let random = Arc::new(AtomicU64::new(0));
-        let meter = Meter {
-            used: random.clone(),
-            limit: limits.random_bytes,
-            tripwire: tripwire.clone(),
-        };
+        let meter = || Meter::new(random.clone(), limits.random_bytes, tripwire.clone());
         let mut builder = WasiCtxBuilder::new();
         builder
             .envs(environment)
             .stdout(output.clone())
             .stderr(errors.clone())
-            .secure_random(meter.clone())
-            .insecure_random(meter)
+            .secure_random(meter())
+            .insecure_random(meter())
             .max_random_size(limits.random_bytes);
         mounts.preopen(&mut builder)?;
         Ok(Self {
@@ -82,6 +78,11 @@ impl Wasi {
     pub(crate) async fn finish(&self) {
         self.output.finish().await;
         self.errors.finish().await;
+    }
+
+    /// The last that the guest wrote to standard error.
+    pub(crate) fn last_words(&self) -> String {
+        self.errors.last()
     }
 
     pub(crate) fn usage(&self, usage: &mut Usage) {
@@ -145,34 +146,64 @@ struct Meter {
     used: Arc<AtomicU64>,
     limit: u64,
     tripwire: Tripwire,
+    /// Bytes fetched ahead: WASI draws a list byte by byte, and a system call for each would take a second a megabyte.
+    ahead: [u8; 256],
+    /// How much of `ahead` is left.
+    left: usize,
 }
 
 impl Meter {
-    fn fill(&self, bytes: &mut [u8]) {
-        let used = self.used.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64;
+    fn new(used: Arc<AtomicU64>, limit: u64, tripwire: Tripwire) -> Self {
+        Self {
+            used,
+            limit,
+            tripwire,
+            ahead: [0; 256],
+            left: 0,
+        }
+    }
+
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes);
+        bytes
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            if self.left == 0 {
+                getrandom::fill(&mut self.ahead).expect("the operating system has a source of randomness");
+                self.left = self.ahead.len();
+            }
+            self.left -= 1;
+            *byte = std::mem::take(&mut self.ahead[self.left]);
+        }
+    }
+
+    fn count(&self, bytes: usize) {
+        let used = self.used.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if used > self.limit {
             self.tripwire.trip(Reached::Random { limit: self.limit });
         }
-        getrandom::fill(bytes).expect("the operating system has a source of randomness");
     }
 }
 
 impl rand_core::TryRng for Meter {
     type Error = Infallible;
 
+    /// WASI asks for 32 bits only to make one byte of them.
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.fill(&mut bytes);
-        Ok(u32::from_le_bytes(bytes))
+        self.count(1);
+        Ok(u32::from_le_bytes(self.take()))
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.fill(&mut bytes);
-        Ok(u64::from_le_bytes(bytes))
+        self.count(8);
+        Ok(u64::from_le_bytes(self.take()))
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.count(bytes.len());
         self.fill(bytes);
         Ok(())
     }
