@@ -14,6 +14,7 @@ pub mod source;
 pub mod value;
 
 // The way of a pipeline.
+pub mod artifact;
 pub mod catalog;
 pub mod grant;
 pub mod journal;
