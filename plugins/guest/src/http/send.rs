@@ -69,6 +69,13 @@ fn head(request: &Request, target: &Target<'_>) -> Result<OutgoingRequest, Error
             )
         })?;
     }
+    if !request.body.is_empty() {
+        // Without a length the body goes out in chunks, which some servers refuse.
+        let length = request.body.len().to_string();
+        fields
+            .set("content-length", &[length.into_bytes()])
+            .map_err(|_| failed("its length was refused"))?;
+    }
     let outgoing = OutgoingRequest::new(fields);
     let scheme = if target.secure {
         Scheme::Https
