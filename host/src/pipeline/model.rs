@@ -1,6 +1,6 @@
 //! A pipeline after reading: typed, checked, with the place of everything; what depends on earlier stages is still a template.
 
-use super::expression::{Expression, Template};
+use super::expression::{Expression, Outputs, RunScope, Scope, Template};
 use crate::{
     capability::Capability,
     name::{PipelineName, SecretName, StageName},
@@ -31,6 +31,8 @@ pub struct Pipeline {
     pub stages: Vec<Stage>,
     /// Run after everything else, however it ended.
     pub finally: Vec<Stage>,
+    /// The cells of stages with a matrix, by the stage's name in the file.
+    pub cells: IndexMap<String, Vec<StageName>>,
 }
 
 /// A resolved variable of `env`.
@@ -95,6 +97,7 @@ pub struct Concurrency {
 #[derive(Clone, Debug)]
 pub struct Stage {
     pub name: StageName,
+    pub description: Option<String>,
     /// Values of `matrix` for this cell, empty without one.
     pub matrix: IndexMap<String, Json>,
     /// Stages that must have ended well before (all cells of a stage with a matrix; those that put its secrets).
@@ -165,6 +168,29 @@ impl std::fmt::Display for PluginReference {
             Self::BuiltIn(name) => formatter.write_str(name),
             Self::File(path) => write!(formatter, "{}", path.display()),
             Self::Oci(reference) => write!(formatter, "oci://{reference}"),
+        }
+    }
+}
+
+impl Pipeline {
+    /// What the expressions of a stage see. `outputs` are those of stages that have run, `None` while planning.
+    pub fn scope<'a>(
+        &'a self,
+        stage: &'a Stage,
+        run: RunScope<'a>,
+        outputs: Option<&'a Outputs>,
+    ) -> Scope<'a> {
+        Scope {
+            vars: &self.vars,
+            env: &self.env,
+            secrets: &self.secrets,
+            matrix: &stage.matrix,
+            cells: &self.cells,
+            run: RunScope {
+                pipeline: self.name.as_str(),
+                ..run
+            },
+            outputs,
         }
     }
 }

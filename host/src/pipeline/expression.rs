@@ -1,6 +1,0 @@
-//! `${{ }}`.
-
-#[derive(Clone, Debug)]
-pub struct Expression;
-#[derive(Clone, Debug)]
-pub struct Template;

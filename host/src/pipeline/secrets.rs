@@ -1,0 +1,160 @@
+//! `secrets`: where each comes from. Knows no secret.
+
+use super::{
+    fields::{Fields, entries, text},
+    keys::SECRET,
+    model::{Kdf, SecretSource, SecretSpec},
+    node::{Entry, Kind, Node},
+    problems::{Problems, quoted, suggest},
+};
+use crate::{
+    name::{SecretName, StageName},
+    source::Span,
+};
+use indexmap::IndexMap;
+use std::path::PathBuf;
+
+const KDFS: &[(&str, Kdf)] = &[
+    ("evp-sha256", Kdf::EvpSha256),
+    ("evp-md5", Kdf::EvpMd5),
+    ("pbkdf2", Kdf::Pbkdf2),
+];
+const FORMS: &str = "env://NAME, file://path, file://path#KEY, docker-secret://name, or stage://stage/name";
+const SCHEMES: [&str; 4] = ["env", "file", "docker-secret", "stage"];
+
+/// The secrets of the file, by name.
+pub(crate) fn read(node: Option<Node>, problems: &mut Problems) -> IndexMap<SecretName, SecretSpec> {
+    let mut secrets = IndexMap::new();
+    for entry in entries(node, "`secrets`", problems) {
+        match SecretName::new(&entry.key) {
+            Err(error) => problems.error("pipeline.name", &entry.key_span, error.to_string()),
+            Ok(name) => {
+                if let Some(spec) = secret(&name, entry, problems) {
+                    secrets.insert(name, spec);
+                }
+            }
+        }
+    }
+    secrets
+}
+
+fn secret(name: &SecretName, entry: Entry, problems: &mut Problems) -> Option<SecretSpec> {
+    let span = entry.value.span.clone();
+    if matches!(entry.value.kind, Kind::Text(_)) {
+        let from = source(entry.value, name, problems)?;
+        return Some(SecretSpec {
+            from,
+            key: None,
+            kdf: None,
+            hosts: Vec::new(),
+            span,
+        });
+    }
+    let what = format!("the secret `{name}`");
+    let mut fields = Fields::read(entry.value, &what, SECRET, problems)?;
+    let key = fields.take("key").and_then(|node| {
+        let place = node.span.clone();
+        let source = source(node, name, problems)?;
+        if matches!(source, SecretSource::Stage { .. }) {
+            problems.error("pipeline.secret", &place, "a passphrase cannot come from a stage");
+        }
+        Some(source)
+    });
+    let kdf = fields.choice("kdf", KDFS, problems);
+    let hosts = fields
+        .texts("hosts", problems)
+        .into_iter()
+        .map(|(host, _)| host)
+        .collect();
+    let from = fields
+        .take("from")
+        .and_then(|node| source(node, name, problems))?;
+    if key.is_none() && kdf.is_some() {
+        problems.error_with_help(
+            "pipeline.secret",
+            &span,
+            format!("the secret `{name}` has a `kdf` and no `key`"),
+            "add `key: env://NAME`",
+        );
+    }
+    if key.is_some() && !matches!(from, SecretSource::File { .. }) {
+        problems.error(
+            "pipeline.secret",
+            &span,
+            format!("only a file can be encrypted: the secret `{name}` needs no `key`"),
+        );
+    }
+    Some(SecretSpec {
+        from,
+        key,
+        kdf,
+        hosts,
+        span,
+    })
+}
+
+fn source(node: Node, name: &SecretName, problems: &mut Problems) -> Option<SecretSource> {
+    let (url, span) = text(node, &format!("the source of the secret `{name}`"), problems)?;
+    match parse(&url) {
+        Ok(source) => Some(source),
+        Err(message) => {
+            refuse(&message, &span, problems);
+            None
+        }
+    }
+}
+
+fn refuse(message: &str, span: &Span, problems: &mut Problems) {
+    problems.error_with_help("pipeline.secret", span, message, format!("it can be: {FORMS}"));
+}
+
+/// The source that a URL names. No message shows the text: it may be a secret that somebody put in the wrong place.
+fn parse(url: &str) -> Result<SecretSource, String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(
+            "a secret is not written into the file: this must be the URL of where it comes from".to_string(),
+        );
+    };
+    if super::expression::holds_expression(url) {
+        return Err("the source of a secret cannot hold an expression".to_string());
+    }
+    if rest.is_empty() {
+        return Err(format!("`{scheme}://` names nothing"));
+    }
+    match scheme {
+        "env" => Ok(SecretSource::Env(rest.to_string())),
+        "docker-secret" => match rest.contains('/') || rest.starts_with('.') {
+            true => Err("the name of a docker secret has no `/`".to_string()),
+            false => Ok(SecretSource::DockerSecret(rest.to_string())),
+        },
+        "file" => {
+            let (path, key) = match rest.split_once('#') {
+                Some((path, key)) => (path, Some(key.to_string())),
+                None => (rest, None),
+            };
+            match path.is_empty() || key.as_deref() == Some("") {
+                true => Err("`file://` needs a path, and a name after a `#`".to_string()),
+                false => Ok(SecretSource::File {
+                    path: PathBuf::from(path),
+                    key,
+                }),
+            }
+        }
+        "stage" => {
+            let parts = rest
+                .split_once('/')
+                .filter(|(_, name)| !name.is_empty() && !name.contains('/'));
+            let (stage, name) = parts.ok_or("`stage://` takes a stage and a name: stage://fetch/database")?;
+            let stage = StageName::new(stage).map_err(|error| error.to_string())?;
+            Ok(SecretSource::Stage {
+                stage,
+                name: name.to_string(),
+            })
+        }
+        other => Err(format!(
+            "secrets do not come from {}; {}",
+            quoted(other),
+            suggest(other, SCHEMES)
+        )),
+    }
+}
