@@ -10,7 +10,9 @@ wasmtime::component::bindgen!({
     imports: { default: async | trappable },
     exports: { default: async },
     // A service that keeps something behind a handle names its type here.
-    with: {},
+    with: {
+        "windlass:secrets/store.secret": crate::service::secret::Handle,
+    },
 });
 
 /// `planner`, where a component exports it.

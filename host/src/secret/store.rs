@@ -117,6 +117,14 @@ impl Store {
         }
     }
 
+    /// Whether the secret is there, whole or with fields.
+    ///
+    /// # Errors
+    /// Those of [`Store::load`]; `secret.missing` for one that no stage has put yet.
+    pub fn ensure(&self, name: &SecretName) -> Result<(), Failure> {
+        self.secret(name).map(drop)
+    }
+
     /// The bytes of a text with secrets in it.
     ///
     /// # Errors

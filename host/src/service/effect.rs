@@ -71,14 +71,7 @@ impl Effects {
     where
         F: Future<Output = Result<Json, Failure>>,
     {
-        if self.read_only {
-            let message = format!("`{function}` changes something and a planner may only read");
-            return Err(Failure::new(
-                crate::failure::Turn::Plugin,
-                "plan.read-only",
-                message,
-            ));
-        }
+        self.refuse_while_planning(function)?;
         let key = self.key(function, &arguments);
         let stage = self.stage.clone();
         let intent = Intent {
@@ -94,6 +87,22 @@ impl Effects {
         let outcome = effect().await;
         self.log.finish(key, outcome.clone()).await?;
         outcome
+    }
+
+    /// For what changes something without being an effect, such as putting a secret.
+    ///
+    /// # Errors
+    /// `plan.read-only` while planning.
+    pub fn refuse_while_planning(&self, function: &str) -> Result<(), Failure> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let message = format!("`{function}` changes something and a planner may only read");
+        Err(Failure::new(
+            crate::failure::Turn::Plugin,
+            "plan.read-only",
+            message,
+        ))
     }
 
     fn key(&self, function: &str, arguments: &Json) -> String {

@@ -52,6 +52,9 @@ const SERVICES: &[(&str, Link)] = &[
     ("windlass:stage/types", |_| Ok(())),
     ("windlass:stage/context", super::context::link),
     ("windlass:stage/events", super::events::link),
+    ("windlass:secrets/store", super::secret::link_store),
+    ("windlass:secrets/reveal", super::secret::link_reveal),
+    ("windlass:secrets/sink", super::secret::link_sink),
 ];
 
 /// The resources of the interfaces: the real type also in the stub, because one interface hands another's handles on.

@@ -5,17 +5,22 @@
 
 pub mod context;
 pub mod effect;
+pub mod egress;
 pub mod events;
 pub mod files;
 pub mod inert;
 pub mod limits;
 pub mod link;
 pub mod process;
+pub mod secret;
 pub mod sql;
 pub mod stdio;
 pub mod wasi;
 
-use crate::grant::Granter;
+use crate::{
+    failure::{Failure, Turn},
+    grant::Granter,
+};
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 
@@ -39,4 +44,23 @@ pub struct State {
 pub struct Services {
     /// Sends the guest's `wasi:http` requests; it asks the granter for each.
     pub http: Option<Arc<dyn wasi::HttpSender>>,
+    /// The run's secrets with the placeholders of this attempt.
+    pub secrets: Option<Arc<secret::Secrets>>,
+    /// Connects for `tcp` and `sql`.
+    pub connector: Option<Arc<egress::Connector>>,
+}
+
+impl State {
+    fn secrets(&self) -> Result<&Arc<secret::Secrets>, Failure> {
+        self.services
+            .secrets
+            .as_ref()
+            .ok_or_else(|| unequipped("secrets"))
+    }
+}
+
+/// The linker has let a guest in that the attempt was not prepared for.
+fn unequipped(service: &str) -> Failure {
+    let message = format!("the attempt was started without its service for {service}");
+    Failure::new(Turn::Windlass, "internal.service", message)
 }
