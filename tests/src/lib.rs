@@ -1,0 +1,4 @@
+//! What the tests of this package share. Knows no single test.
+
+pub mod attempt;
+pub mod component;

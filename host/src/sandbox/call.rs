@@ -124,7 +124,7 @@ async fn attempt_once(
     let tripwire = Tripwire::default();
     let context = attempt.context.clone();
     let state = state(attempt, &tripwire)?;
-    let peak = state.limiter.peak();
+    let (peak, spoken, log) = (state.limiter.peak(), state.wasi.spoken(), state.log.clone());
     let mut store = store(&prepared, state, &limits);
 
     let ended = tokio::select! {
@@ -133,14 +133,13 @@ async fn attempt_once(
         failure = tripwire.tripped() => Err(Ended::Stopped(failure)),
         answer = invoke(&mut store, &prepared, call) => answer,
     };
-    // A guest that was dropped in the middle is never entered again: only what its host state holds is read.
-    let state = store.data();
-    state.wasi.finish().await;
-    state.log.usage(usage);
-    state.wasi.usage(usage);
-    usage.insert("memory-bytes".into(), peak.load(Ordering::Relaxed));
-    let said = state.wasi.last_words();
+    // A guest that was dropped in the middle is never entered again.
     drop(store);
+    spoken.finish().await;
+    log.usage(usage);
+    spoken.usage(usage);
+    usage.insert("memory-bytes".into(), peak.load(Ordering::Relaxed));
+    let said = spoken.last_words();
 
     let answer = ended.map_err(|ended| match ended {
         Ended::Stopped(failure) => failure,

@@ -37,6 +37,12 @@ pub(crate) struct Wasi {
     context: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
+    spoken: Spoken,
+}
+
+/// What a guest said and took through WASI. Clones share it, and outlive the store.
+#[derive(Clone)]
+pub(crate) struct Spoken {
     output: Lines,
     errors: Lines,
     random: Arc<AtomicU64>,
@@ -68,12 +74,20 @@ impl Wasi {
             context: builder.build(),
             http: WasiHttpCtx::new(),
             hooks: Hooks(http),
-            output,
-            errors,
-            random,
+            spoken: Spoken {
+                output,
+                errors,
+                random,
+            },
         })
     }
 
+    pub(crate) fn spoken(&self) -> Spoken {
+        self.spoken.clone()
+    }
+}
+
+impl Spoken {
     /// Sends the unfinished lines of standard output and error.
     pub(crate) async fn finish(&self) {
         self.output.finish().await;
