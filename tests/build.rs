@@ -11,7 +11,9 @@ const TARGET: &str = "wasm32-wasip2";
 fn main() {
     let tests = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
-    let root = tests.parent().expect("the package is in the workspace's directory");
+    let root = tests
+        .parent()
+        .expect("the package is in the workspace's directory");
     for input in ["tests/guests", "plugins/guest", "wit", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
@@ -42,19 +44,31 @@ fn build(root: &Path, target_directory: &Path, name: &str) -> PathBuf {
     let mut cargo = Command::new(env::var("CARGO").expect("cargo sets it"));
     cargo
         .current_dir(root)
-        .args(["rustc", "--package", &package, "--profile", "plugin", "--target", TARGET])
+        .args([
+            "rustc",
+            "--package",
+            &package,
+            "--profile",
+            "plugin",
+            "--target",
+            TARGET,
+        ])
         .args(["--crate-type", "cdylib", "--target-dir"])
         .arg(target_directory);
     // What concerns the compilation of the tests must not reach the guest's.
     for (variable, _) in env::vars() {
-        let is_own = variable.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&variable.as_str());
+        let is_own = variable.starts_with("CARGO_")
+            && !["CARGO_HOME", "CARGO_NET_OFFLINE"].contains(&variable.as_str());
         if is_own || ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"].contains(&variable.as_str()) {
             cargo.env_remove(variable);
         }
     }
     let output = cargo.output().expect("cargo can be started: it started this");
     if !output.status.success() {
-        panic!("the guest `{name}` does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+        panic!(
+            "the guest `{name}` does not build:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let file = format!("{}.wasm", package.replace('-', "_"));
     target_directory.join(TARGET).join("plugin").join(file)

@@ -9,7 +9,8 @@ use windlass_tests::{
 
 async fn act(action: &str, setup: Setup) -> Ended {
     let config = json!({ "do": action });
-    Setup { config, ..setup }.run(&guest("hostile")).await
+    let setup = Setup { config, ..setup };
+    setup.stub("windlass:tcp/probe").run(&guest("hostile")).await
 }
 
 /// The attempt fails with this code, long before the time that it was given.
@@ -71,7 +72,11 @@ async fn memory_stack_handles_and_calls_are_limited() {
     ] {
         let ended = act(action, Setup::default()).await;
         fails(&ended, code);
-        assert!(ended.elapsed < Duration::from_secs(20), "{action} took {:?}", ended.elapsed);
+        assert!(
+            ended.elapsed < Duration::from_secs(20),
+            "{action} took {:?}",
+            ended.elapsed
+        );
     }
     let scratch = tempfile::tempdir().expect("temporary");
     let setup = Setup::default().mount("/tmp", scratch.path(), windlass::pattern::Mode::ReadWrite);
@@ -80,7 +85,10 @@ async fn memory_stack_handles_and_calls_are_limited() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_that_is_declared_counts_too() {
-    let huge = module("huge", r#"(memory (export "memory") 2000) (func (export "run") (result i32) i32.const 0)"#);
+    let huge = module(
+        "huge",
+        r#"(memory (export "memory") 2000) (func (export "run") (result i32) i32.const 0)"#,
+    );
     fails(&Setup::default().run(&huge).await, "limit.memory");
     let table = module(
         "table",
@@ -94,26 +102,43 @@ async fn memory_that_is_declared_counts_too() {
 async fn a_flood_is_dropped_and_counted() {
     let ended = act("flood-log", Setup::default()).await;
     assert!(ended.outcome.is_ok());
-    assert_eq!((ended.usage["log-lines"], ended.usage["log-lines-dropped"]), (10_000, 10_000));
+    assert_eq!(
+        (ended.usage["log-lines"], ended.usage["log-lines-dropped"]),
+        (10_000, 10_000)
+    );
     assert_eq!(ended.log.len(), 10_000);
     let ended = act("flood-output", Setup::default()).await;
     assert!(ended.outcome.is_ok());
     let kept = ended.usage["log-lines"];
-    assert!((4_000..=4_200).contains(&kept), "four megabytes of lines of a kilobyte: {kept}");
+    assert!(
+        (4_000..=4_200).contains(&kept),
+        "four megabytes of lines of a kilobyte: {kept}"
+    );
     let ended = act("write-unfinished-line", Setup::default()).await;
     assert_eq!(ended.log, ["no newline"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaving_without_an_outcome() {
-    for (action, code) in [("exit", "plugin.exit"), ("exit-well", "plugin.exit"), ("panic", "plugin.trap")] {
+    for (action, code) in [
+        ("exit", "plugin.exit"),
+        ("exit-well", "plugin.exit"),
+        ("panic", "plugin.trap"),
+    ] {
         fails(&act(action, Setup::default()).await, code);
     }
-    let failure = act("panic", Setup::default()).await.outcome.expect_err("it panics");
+    let failure = act("panic", Setup::default())
+        .await
+        .outcome
+        .expect_err("it panics");
     assert!(failure.message.contains("the count is 3"), "{}", failure.message);
     let place = |name: &str| failure.stack.iter().position(|frame| frame.contains(name));
     let (inner, outer) = (place("inner_frame"), place("outer_frame"));
-    assert!(inner.is_some() && inner < outer, "innermost first, demangled: {:#?}", failure.stack);
+    assert!(
+        inner.is_some() && inner < outer,
+        "innermost first, demangled: {:#?}",
+        failure.stack
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +162,11 @@ async fn garbage_is_no_outcome() {
     check(&list("{\\22a\\22:", 5), "plugin.invalid-output").await;
     // Not UTF-8, out of bounds, no such case: the component's boundary itself refuses.
     check(&list("\\ff\\fe", 2), "plugin.trap").await;
-    check(r#"(data (i32.const 1032) "\00\00\00\f0\ff\00\00\00")"#, "plugin.trap").await;
+    check(
+        r#"(data (i32.const 1032) "\00\00\00\f0\ff\00\00\00")"#,
+        "plugin.trap",
+    )
+    .await;
     check(r#"(data (i32.const 1024) "\07")"#, "plugin.trap").await;
 }
 
@@ -145,14 +174,28 @@ async fn garbage_is_no_outcome() {
 async fn what_a_guest_says_is_inert() {
     let ended = act("escape", Setup::default()).await;
     let failure = ended.outcome.expect_err("it fails");
-    assert_eq!((failure.code.as_str(), failure.message.as_str()), ("stage.bad", "message"));
+    assert_eq!(
+        (failure.code.as_str(), failure.message.as_str()),
+        ("stage.bad", "message")
+    );
     assert_eq!(failure.details, Some(json!({ "status": 1 })));
-    assert_eq!(ended.log, ["\u{200b}::set-env name=PATH::/evil", "\u{200b}::error::not mine"]);
+    assert_eq!(
+        ended.log,
+        ["\u{200b}::set-env name=PATH::/evil", "\u{200b}::error::not mine"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_others_go_on() {
-    let hostile = ["spin", "eat-memory", "recurse", "flood-log", "sleep", "panic", "spin"];
+    let hostile = [
+        "spin",
+        "eat-memory",
+        "recurse",
+        "flood-log",
+        "sleep",
+        "panic",
+        "spin",
+    ];
     let attempts: Vec<_> = hostile
         .into_iter()
         .map(|action| tokio::spawn(act(action, seconds(2.0))))

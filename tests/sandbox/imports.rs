@@ -13,40 +13,82 @@ const LIFECYCLE: &str = "windlass:stage/lifecycle@0.1.0";
 #[tokio::test]
 async fn refused_before_anything_runs() {
     let check = async |imports: &str, export: &str, code: Option<&str>, part: &str| {
-        let ended = Setup::default().run(&component("./p.wasm", imports, NOTHING, export)).await;
+        let ended = Setup::default()
+            .run(&component("./p.wasm", imports, NOTHING, export))
+            .await;
         let failure = ended.outcome.err();
-        assert_eq!(failure.as_ref().map(|failure| failure.code.as_str()), code, "{imports} {failure:?}");
+        assert_eq!(
+            failure.as_ref().map(|failure| failure.code.as_str()),
+            code,
+            "{imports} {failure:?}"
+        );
         if let Some(failure) = failure {
-            assert!(failure.message.contains(part) && failure.message.contains("./p.wasm"), "{}", failure.message);
+            assert!(
+                failure.message.contains(part) && failure.message.contains("./p.wasm"),
+                "{}",
+                failure.message
+            );
         }
     };
     let instance = |name: &str| format!(r#"(import "{name}" (instance))"#);
     check("", LIFECYCLE, None, "").await;
     check("", "windlass:stage/lifecycle@0.1.9", None, "").await;
-    check("", "windlass:stage/other@0.1.0", Some("plugin.not-a-stage"), "lifecycle").await;
+    check(
+        "",
+        "windlass:stage/other@0.1.0",
+        Some("plugin.not-a-stage"),
+        "lifecycle",
+    )
+    .await;
     check(&instance("windlass:stage/context@0.1.0"), LIFECYCLE, None, "").await;
     let undeclared = Some("plugin.undeclared-import");
-    check(&instance("windlass:sql/database@0.1.0"), LIFECYCLE, undeclared, "windlass:sql/database").await;
-    check(&instance("windlass:made/up@0.1.0"), LIFECYCLE, undeclared, "windlass:made/up").await;
+    check(
+        &instance("windlass:sql/database@0.1.0"),
+        LIFECYCLE,
+        undeclared,
+        "windlass:sql/database",
+    )
+    .await;
+    check(
+        &instance("windlass:made/up@0.1.0"),
+        LIFECYCLE,
+        undeclared,
+        "windlass:made/up",
+    )
+    .await;
     let old = "targets ABI 0.2, this Windlass offers 0.1";
-    check(&instance("windlass:stage/context@0.2.0"), LIFECYCLE, Some("plugin.abi"), old).await;
+    check(
+        &instance("windlass:stage/context@0.2.0"),
+        LIFECYCLE,
+        Some("plugin.abi"),
+        old,
+    )
+    .await;
     let function = r#"(import "wasi:made/up@0.2.0" (instance (export "f" (func))))"#;
     check(function, LIFECYCLE, Some("plugin.unknown-import"), "wasi:made/up").await;
-    let function = r#"(import "windlass:stage/context@0.1.0" (instance (export "secrets" (func (result string)))))"#;
+    let function =
+        r#"(import "windlass:stage/context@0.1.0" (instance (export "secrets" (func (result string)))))"#;
     check(function, LIFECYCLE, Some("plugin.unknown-import"), "secrets").await;
 }
 
 #[tokio::test]
 async fn declared_and_not_needed_is_a_stub_that_denies() {
     let setup = Setup::with(json!({ "do": "use-ungranted" }));
-    let undeclared = setup.run(&guest("hostile")).await.outcome.expect_err("not linked");
+    let undeclared = setup
+        .run(&guest("hostile"))
+        .await
+        .outcome
+        .expect_err("not linked");
     assert_eq!(undeclared.code, "plugin.undeclared-import");
 
-    let mut setup = Setup::with(json!({ "do": "use-ungranted" }));
-    setup.interfaces.add("windlass:tcp/probe", Kind::Stub);
+    let setup = Setup::with(json!({ "do": "use-ungranted" })).stub("windlass:tcp/probe");
     let denied = setup.run(&guest("hostile")).await.outcome.expect_err("denied");
     assert_eq!(denied.code, "grant.denied");
-    assert!(denied.message.contains("windlass:tcp/probe.connect"), "{}", denied.message);
+    assert!(
+        denied.message.contains("windlass:tcp/probe.connect"),
+        "{}",
+        denied.message
+    );
     assert!(denied.help.is_some());
 }
 
@@ -81,7 +123,15 @@ async fn every_function_of_every_stub_denies() {
             interfaces: stubs(),
             ..Setup::with(json!({ "call": call, "on": on }))
         };
-        let outcome = setup.run(&guest("probe")).await.outcome.expect("the probe itself succeeds");
-        assert_eq!(outcome.outputs["code"], "grant.denied", "{call}: {}", outcome.outputs["message"]);
+        let outcome = setup
+            .run(&guest("probe"))
+            .await
+            .outcome
+            .expect("the probe itself succeeds");
+        assert_eq!(
+            outcome.outputs["code"], "grant.denied",
+            "{call}: {}",
+            outcome.outputs["message"]
+        );
     }
 }

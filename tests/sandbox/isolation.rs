@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use std::{net::TcpListener, os::unix::fs::symlink};
-use windlass::pattern::Mode;
+use windlass::{catalog::Component, pattern::Mode};
 use windlass_tests::{
     attempt::Setup,
     component::{guest, module},
@@ -23,7 +23,7 @@ fn tree() -> tempfile::TempDir {
 async fn files_are_those_granted() {
     let check = async |mount: Option<Mode>, written: &[&str], changed: &[&str]| {
         let tree = tree();
-        let mut setup = Setup::with(json!({ "do": "open-everything" }));
+        let mut setup = Setup::with(json!({ "do": "open-everything" })).stub("windlass:tcp/probe");
         if let Some(mode) = mount {
             setup = setup
                 .mount("/workspace", &tree.path().join("workspace"), mode)
@@ -51,7 +51,7 @@ async fn the_network_is_not_there() {
     let port = listener.local_addr().expect("bound").port();
     let setup = Setup {
         environment: vec![("PORT".into(), port.to_string())],
-        ..Setup::with(json!({ "do": "reach-out" }))
+        ..Setup::with(json!({ "do": "reach-out" })).stub("windlass:tcp/probe")
     };
     let outcome = setup.run(&guest("hostile")).await.outcome.expect("it only tries");
     assert_eq!(outcome.outputs["reached"], json!([]));
@@ -62,7 +62,7 @@ async fn the_network_is_not_there() {
 async fn the_environment_is_what_was_granted() {
     let setup = Setup {
         environment: vec![("APP_ENV".into(), "test".into())],
-        ..Setup::with(json!({ "do": "show-environment" }))
+        ..Setup::with(json!({ "do": "show-environment" })).stub("windlass:tcp/probe")
     };
     let outcome = setup.run(&guest("hostile")).await.outcome.expect("shown");
     assert_eq!(outcome.outputs["variables"], json!([["APP_ENV", "test"]]));
@@ -74,27 +74,12 @@ async fn the_environment_is_what_was_granted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_of_the_instance_before() {
     const ROUNDS: usize = 10_000;
-    let canary = module(
-        "canary",
-        r#"(memory (export "memory") 8)
-           (table $table 64 funcref)
-           (elem declare func $mark)
-           (func $mark)
-           (func (export "run") (result i32) (local $at i32)
-             (loop $look
-               (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
-               (i64.store (local.get $at) (i64.const 0xCA9A_12CA_9A12_CA9A))
-               (local.set $at (i32.add (local.get $at) (i32.const 8)))
-               (br_if $look (i32.lt_u (local.get $at) (i32.const 524288))))
-             (if (i32.eqz (ref.is_null (table.get $table (i32.const 63)))) (then unreachable))
-             (table.set $table (i32.const 63) (ref.func $mark))
-             ;; Grown memory comes from the slot too.
-             (if (i32.ne (memory.grow (i32.const 8)) (i32.const 8)) (then unreachable))
-             (if (i64.ne (i64.load (i32.const 1048568)) (i64.const 0)) (then unreachable))
-             (i64.store (i32.const 1048568) (i64.const -1))
-             (memory.fill (i32.const 0) (i32.const 0) (i32.const 64))
-             i32.const 0)"#,
+    let looked_twice = Setup::default().run(&canary(2)).await.outcome;
+    assert_eq!(
+        looked_twice.expect_err("the canary sees its own mark").code,
+        "plugin.trap"
     );
+    let canary = canary(1);
     let mut running = tokio::task::JoinSet::new();
     for round in 0..ROUNDS {
         if running.len() >= 8 {
@@ -109,4 +94,32 @@ async fn nothing_is_left_of_the_instance_before() {
     while let Some(joined) = running.join_next().await {
         joined.expect("joins");
     }
+}
+
+/// Looks through its memory and table for marks, and leaves them everywhere; so many times.
+fn canary(times: u32) -> Component {
+    let body = format!(
+        r#"(memory (export "memory") 8)
+           (table $table 64 funcref)
+           (elem declare func $mark)
+           (func $mark)
+           (func $look (local $at i32)
+             (loop $next
+               (if (i64.ne (i64.load (local.get $at)) (i64.const 0)) (then unreachable))
+               (i64.store (local.get $at) (i64.const 0xCA9A_12CA_9A12_CA9A))
+               (local.set $at (i32.add (local.get $at) (i32.const 8)))
+               (br_if $next (i32.lt_u (local.get $at) (i32.const 524288))))
+             (if (i32.eqz (ref.is_null (table.get $table (i32.const 63)))) (then unreachable))
+             (table.set $table (i32.const 63) (ref.func $mark))
+             ;; Grown memory comes from the slot too.
+             (if (i32.ne (memory.grow (i32.const 8)) (i32.const 8)) (then unreachable))
+             (if (i64.ne (i64.load (i32.const 1048568)) (i64.const 0)) (then unreachable))
+             (i64.store (i32.const 1048568) (i64.const -1)))
+           (func (export "run") (result i32)
+             {}
+             (memory.fill (i32.const 0) (i32.const 0) (i32.const 64))
+             i32.const 0)"#,
+        "call $look\n".repeat(times as usize)
+    );
+    module("canary", &body)
 }

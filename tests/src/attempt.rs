@@ -24,7 +24,7 @@ use windlass::{
         effect::{Begun, EffectLog, Effects, Intent},
         files::{Mount, Mounts},
         limits::{Limits, Usage},
-        link::Interfaces,
+        link::{Interfaces, Kind},
     },
 };
 
@@ -93,6 +93,13 @@ impl Setup {
         }
     }
 
+    /// For an interface that the guest imports and this test does not need.
+    #[must_use]
+    pub fn stub(mut self, interface: &str) -> Self {
+        self.interfaces.add(interface, Kind::Stub);
+        self
+    }
+
     /// # Panics
     /// The directory does not exist.
     #[must_use]
@@ -147,7 +154,11 @@ impl Setup {
             pattern: Pattern::parse(*capability, text).expect("a valid grant"),
             rule: "test.yaml:1:1".into(),
         };
-        let grant = StageGrant::new(stage.clone(), "guest".into(), self.grants.iter().map(entry).collect());
+        let grant = StageGrant::new(
+            stage.clone(),
+            "guest".into(),
+            self.grants.iter().map(entry).collect(),
+        );
         Attempt {
             context: Context {
                 pipeline: PipelineName::new("test").expect("valid"),

@@ -41,7 +41,7 @@ pub fn component(name: &str, imports: &str, body: &str, export: &str) -> Compone
                 (field "retryable" bool) (field "details" (option string))))
             (export $error "error" (type $error-type))
             (type $run (func (result (result $outcome (error $error)))))
-            (func $run (type $run) (canon lift (core func $core "run") (memory $core "memory")))
+            (func $run (type $run) (canon lift (core func $core "run") (memory (core memory $core "memory"))))
             (instance $stage (export "run" (func $run)))
             (export "{export}" (instance $stage)))"#
     );

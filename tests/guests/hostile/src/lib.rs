@@ -52,7 +52,8 @@ impl Stage for Hostile {
             "escape" => {
                 log::info("\u{1b}[2J::set-env name=PATH::/evil");
                 println!("::error::not mine");
-                Err(Error::new("stage.bad", "\u{1b}]0;title\u{7}message").with_details(json!({ "status": 1 })))
+                Err(Error::new("stage.bad", "\u{1b}]0;title\u{7}message")
+                    .with_details(json!({ "status": 1 })))
             }
             "use-ungranted" => {
                 tcp::connect("127.0.0.1", 1, Duration::from_secs(1))?;
@@ -126,18 +127,35 @@ fn open_everything() -> Outcome {
     ];
     let opened: Vec<&str> = paths
         .into_iter()
-        .filter(|path| std::fs::read(path).is_ok() || std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_some()))
+        .filter(|path| {
+            std::fs::read(path).is_ok() || std::fs::read_dir(path).is_ok_and(|mut all| all.next().is_some())
+        })
         .collect();
-    let written: Vec<&str> = ["/workspace/new", "/workspace/file", "/new", "/etc/new", "/workspace/sub/new"]
-        .into_iter()
-        .filter(|path| std::fs::write(path, "x").is_ok())
-        .collect();
+    let written: Vec<&str> = [
+        "/workspace/new",
+        "/workspace/file",
+        "/new",
+        "/etc/new",
+        "/workspace/sub/new",
+    ]
+    .into_iter()
+    .filter(|path| std::fs::write(path, "x").is_ok())
+    .collect();
     let changed: Vec<&str> = [
         ("remove", std::fs::remove_file("/workspace/file").is_ok()),
-        ("rename", std::fs::rename("/workspace/file", "/workspace/other").is_ok()),
+        (
+            "rename",
+            std::fs::rename("/workspace/file", "/workspace/other").is_ok(),
+        ),
         ("link", std::fs::hard_link("/workspace/file", "/tmp/file").is_ok()),
         ("make", std::fs::create_dir("/workspace/made").is_ok()),
-        ("truncate", std::fs::OpenOptions::new().write(true).open("/workspace/file").is_ok()),
+        (
+            "truncate",
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open("/workspace/file")
+                .is_ok(),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, done)| done.then_some(name))
@@ -146,7 +164,10 @@ fn open_everything() -> Outcome {
         .output("opened", json!(opened))
         .output("written", json!(written))
         .output("changed", json!(changed))
-        .output("granted", json!(std::fs::read_to_string("/workspace/file").is_ok()))
+        .output(
+            "granted",
+            json!(std::fs::read_to_string("/workspace/file").is_ok()),
+        )
         .output("scratch", json!(std::fs::write("/tmp/own", "x").is_ok()))
 }
 
@@ -160,8 +181,16 @@ fn reach_out() -> Outcome {
         ("tcp", std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()),
         ("listen", std::net::TcpListener::bind(("127.0.0.1", 0)).is_ok()),
         ("udp", std::net::UdpSocket::bind(("127.0.0.1", 0)).is_ok()),
-        ("names", std::net::ToSocketAddrs::to_socket_addrs(&("localhost", port)).is_ok()),
-        ("http", http::Request::get(format!("http://127.0.0.1:{port}/")).send().is_ok()),
+        (
+            "names",
+            std::net::ToSocketAddrs::to_socket_addrs(&("localhost", port)).is_ok(),
+        ),
+        (
+            "http",
+            http::Request::get(format!("http://127.0.0.1:{port}/"))
+                .send()
+                .is_ok(),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, done)| done.then_some(name))

@@ -69,7 +69,9 @@ fn probe(call: &str, on: &str) -> Result<(), Error> {
         "flow.to-artifact" => fill(Sink::artifact(on, "text/plain")?),
         "flow.to-directory" => Sink::directory(on).map(drop),
         "flow.to-sqlite" => Sink::sqlite(on).map(drop),
-        "sql.query" => sql::open(on, &sql::Options::default())?.query("SELECT 1", &[]).map(drop),
+        "sql.query" => sql::open(on, &sql::Options::default())?
+            .query("SELECT 1", &[])
+            .map(drop),
         "sql.transact" => {
             let connection = sql::open(on, &sql::Options::default())?;
             let steps = [Step::new("CREATE TABLE IF NOT EXISTS probe (a INTEGER)")];
@@ -77,7 +79,12 @@ fn probe(call: &str, on: &str) -> Result<(), Error> {
         }
         "process.run" => {
             let argv = on.split(' ').map(String::from).collect();
-            Program { argv, ..Program::default() }.run().map(drop)
+            Program {
+                argv,
+                ..Program::default()
+            }
+            .run()
+            .map(drop)
         }
         "tcp.connect" => {
             let (host, port) = on.rsplit_once(':').ok_or_else(|| Error::config("host:port"))?;
@@ -87,7 +94,9 @@ fn probe(call: &str, on: &str) -> Result<(), Error> {
         "http.get" => http::Request::get(on).send().map(drop),
         "files.read" => std::fs::read(on).map(drop).map_err(|error| file_error(&error)),
         "files.write" => std::fs::write(on, "x").map_err(|error| file_error(&error)),
-        "env.read" => std::env::var(on).map(drop).map_err(|_| Error::new("env.missing", "not there")),
+        "env.read" => std::env::var(on)
+            .map(drop)
+            .map_err(|_| Error::new("env.missing", "not there")),
         other => Err(Error::config(format!("unknown call: {other}"))),
     }
 }
