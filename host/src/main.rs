@@ -1,1 +1,5 @@
-fn main() {}
+//! The `windlass` command.
+
+fn main() -> std::process::ExitCode {
+    windlass::cli::main()
+}

@@ -59,9 +59,11 @@ pub enum Part {
     Path,
     /// The first element of an argv list.
     Program,
+    /// The directory a `sqlite:` URL's file lies in; nothing for other URLs.
+    SqliteDirectory,
 }
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("value", Part::Value),
     ("key", Part::Key),
     ("origin", Part::Origin),
@@ -69,6 +71,7 @@ const PARTS: [(&str, Part); 7] = [
     ("database", Part::Database),
     ("path", Part::Path),
     ("program", Part::Program),
+    ("sqlite-directory", Part::SqliteDirectory),
 ];
 
 const KEYS: [&str; 9] = [

@@ -1,0 +1,380 @@
+//! `windlass run`: load, approve, open the journal, run, report.
+
+use super::{
+    Result, Stopped,
+    arguments::{Progress, ProjectArguments, Report, ReportKind, RunArguments, Selection},
+    exit_code::ExitCode,
+    load::{self, Planned},
+    plan,
+    print::{Printer, exit_of},
+    project::Project,
+    reporting::Reports,
+    signal,
+};
+use crate::{
+    capability::Capability,
+    catalog::{Lock, lock::FILE_NAME},
+    event::RunEvent,
+    failure::{Failure, Turn},
+    grant::ApprovedPlan,
+    journal::{Ephemeral, Journal, SqliteStore, Writer, record::Record, replay::{self, Position}},
+    name::{RunId, SecretName},
+    pattern::Pattern,
+    plan::Plan,
+    report::redact::Redactor,
+    run::{Exit, Options, Run, attempt::Workshop, ledger::Ledger, scratch::ScratchPool, wiring::Wiring},
+    sandbox::{Loaded, Sandbox, SandboxSettings},
+    secret::{self, Sources},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::mpsc;
+
+/// Events on their way to the reports: enough that a burst does not stop the run, little enough to be no memory.
+const EVENTS: usize = 1_024;
+
+pub(super) fn run(arguments: &ProjectArguments, command: &RunArguments, printer: &Printer) -> Result<ExitCode> {
+    if command.dry_run {
+        return plan::dry_run(arguments, &command.pipeline, printer);
+    }
+    let project = Project::find(arguments, printer)?;
+    let file = project.pipeline_file(command.pipeline.file.as_deref(), printer)?;
+    let overlay = command.pipeline.overlay.as_deref();
+    let (planned, approved) = load::approved(&project, &file, overlay, &command.pipeline.values, printer)?;
+    check_lock(&project, &planned, command, printer)?;
+    let left_out = select(&planned.plan, &command.selection).or_else(|failure| {
+        printer.failure(&failure);
+        Err(Stopped(ExitCode::USAGE))
+    })?;
+    let state = project.state(&planned.plan.pipeline.name, printer)?;
+    let runtime = runtime(printer)?;
+    let ready = Ready { project, planned, approved, state, left_out };
+    runtime.block_on(ready.run(command, printer))
+}
+
+/// The threads of a command.
+pub(super) fn runtime(printer: &Printer) -> Result<tokio::runtime::Runtime> {
+    let made = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    made.or_else(|error| {
+        let message = format!("the system gives no threads: {error}");
+        printer.stop(&Failure::new(Turn::Environment, "system.threads", message))
+    })
+}
+
+/// Everything that is decided before the run.
+struct Ready {
+    project: Project,
+    planned: Planned,
+    approved: ApprovedPlan,
+    state: PathBuf,
+    left_out: Vec<usize>,
+}
+
+impl Ready {
+    async fn run(self, command: &RunArguments, printer: &Printer) -> Result<ExitCode> {
+        let id = new_run_id(printer)?;
+        let redactor = Redactor::new();
+        let secrets = self.secrets(&redactor, printer)?;
+        let sandbox = sandbox(&self.project, printer)?;
+        let plugins = load_plugins(&sandbox, &self.planned, printer).await?;
+        let journal = self.journal(&id, command.ephemeral, &redactor, printer)?;
+        let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str())).or_else(|failure| printer.stop(&failure))?;
+        let ledger = Arc::new(Ledger::new(journal.clone()));
+        let wiring = Wiring::new(&self.planned.plan, &self.project.root, secrets, &self.state).or_else(|failure| printer.stop(&failure))?;
+        let workshop = Arc::new(Workshop {
+            approved: self.approved.clone(),
+            sandbox,
+            plugins,
+            root: self.project.root.clone(),
+            scratch,
+            wiring,
+            exit_code,
+        });
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let reporting = self.reporting(&id, command, redactor, journal.clone(), receiver, printer)?;
+        let stop = signal::watch().or_else(|error| {
+            let message = format!("signals cannot be watched: {error}");
+            printer.stop(&Failure::new(Turn::Environment, "system.signals", message))
+        })?;
+        let options = Options {
+            jobs: command.jobs.map_or_else(default_jobs, usize::from),
+            timeout: command.timeout,
+            left_out: self.left_out.clone(),
+        };
+        let started = self.announce(&id, journal.as_ref(), &events).await;
+        let ended = match started {
+            Ok(()) => Run { id: id.clone(), workshop, journal: journal.clone(), ledger, options, events, stop }.drive().await,
+            Err(failure) => return printer.stop(&failure),
+        };
+        // The report ends when the last sender is gone; only then is the journal complete.
+        let reporting = tokio::task::spawn_blocking(move || reporting.join()).await;
+        let closed = journal.close().await;
+        if reporting.is_err() {
+            printer.say("error[internal.report]: the report failed; `windlass runs show` has the run");
+        }
+        if let Err(failure) = closed {
+            printer.failure(&failure);
+        }
+        self.write_json_reports(&id, command, printer)?;
+        Ok(of(ended.exit))
+    }
+
+    /// Reads every secret that a stage needs and no stage puts: all that are missing are named before anything starts.
+    fn secrets(&self, redactor: &Redactor, printer: &Printer) -> Result<Arc<secret::Store>> {
+        let sources = Sources {
+            root: self.project.root.clone(),
+            variable: Box::new(|name| std::env::var(name).ok()),
+            docker_secrets: PathBuf::from("/run/secrets"),
+            read: Box::new(secret::read_bounded),
+        };
+        let specs = self.planned.plan.pipeline.secrets.clone();
+        let store = secret::Store::new(specs, sources, Arc::new(redactor.clone()));
+        if let Err(failures) = store.load(&needed_secrets(&self.planned.plan)) {
+            failures.iter().for_each(|failure| printer.failure(failure));
+            let code = failures.first().map_or(ExitCode::INTERNAL, exit_of);
+            return Err(Stopped(code));
+        }
+        for name in store.short_values() {
+            printer.say(&format!("warning[secret.short]: secret `{name}` has a value under six characters, which is not masked in logs"));
+        }
+        Ok(Arc::new(store))
+    }
+
+    fn journal(&self, id: &RunId, ephemeral: bool, redactor: &Redactor, printer: &Printer) -> Result<Arc<dyn Journal>> {
+        if ephemeral {
+            return Ok(Arc::new(Ephemeral));
+        }
+        let store = SqliteStore::open(&self.state).or_else(|error| printer.stop(&Failure::from(error)))?;
+        let redactor = redactor.clone();
+        let redact = Arc::new(move |text: &str| redactor.redact(text));
+        let writer = Writer::start(store, id.clone(), redact, Position::start(), HashMap::new());
+        match writer {
+            Ok(writer) => Ok(Arc::new(writer)),
+            Err(error) => {
+                let message = format!("the system gives no thread for the journal: {error}");
+                printer.stop(&Failure::new(Turn::Environment, "system.threads", message))
+            }
+        }
+    }
+
+    /// The first record, durable before anything starts.
+    async fn announce(&self, id: &RunId, journal: &dyn Journal, events: &mpsc::Sender<RunEvent>) -> std::result::Result<(), Failure> {
+        let plan = &self.planned.plan;
+        let stages: Vec<_> = plan.stages.iter().map(|planned| planned.stage.name.clone()).collect();
+        let plugins = self.planned.descriptors.values().map(|plugin| (plugin.id.clone(), plugin.digest.to_string()));
+        let shown = plan_record(plan);
+        journal
+            .append(vec![Record::RunStarted {
+                pipeline: plan.pipeline.name.to_string(),
+                plan_digest: shown.0,
+                plan: shown.1,
+                stages: stages.iter().map(ToString::to_string).collect(),
+                plugins: plugins.collect::<BTreeMap<_, _>>(),
+                vars: serde_json::to_value(&plan.pipeline.vars).unwrap_or_default(),
+            }])
+            .await?;
+        let pipeline = plan.pipeline.name.to_string();
+        // A report that is gone is no failure of the run.
+        let _ = events.send(RunEvent::RunStarted { run: id.clone(), pipeline, stages, resumed: false }).await;
+        Ok(())
+    }
+
+    fn reporting(
+        &self,
+        id: &RunId,
+        command: &RunArguments,
+        redactor: Redactor,
+        journal: Arc<dyn Journal>,
+        receiver: mpsc::Receiver<RunEvent>,
+        printer: &Printer,
+    ) -> Result<std::thread::JoinHandle<()>> {
+        let mut reports = Reports::new(redactor, journal);
+        let progress = match command.progress {
+            Progress::Auto if std::io::stderr().is_terminal() => Progress::Tty,
+            Progress::Auto => Progress::Plain,
+            chosen => chosen,
+        };
+        match progress {
+            Progress::Json => reports.add_json(id),
+            Progress::Tty => reports.add_tty(printer.colour),
+            _ => reports.add_plain(printer.colour),
+        }
+        for Report { path, .. } in command.reports.iter().filter(|report| report.kind == ReportKind::Junit) {
+            let path = self.project.open_path(path);
+            match std::fs::File::create(&path) {
+                Ok(file) => reports.add_junit(file),
+                Err(error) => return printer.stop(&report_failure(&path, &error)),
+            }
+        }
+        let thread = std::thread::Builder::new().name("report".into()).spawn(move || reports.consume(receiver));
+        thread.or_else(|error| {
+            let message = format!("the system gives no thread for the report: {error}");
+            printer.stop(&Failure::new(Turn::Environment, "system.threads", message))
+        })
+    }
+
+    /// `--report json=FILE`: what `runs show` says of this run.
+    fn write_json_reports(&self, id: &RunId, command: &RunArguments, printer: &Printer) -> Result<()> {
+        for Report { path, .. } in command.reports.iter().filter(|report| report.kind == ReportKind::Json) {
+            let path = self.project.open_path(path);
+            let history = match SqliteStore::open_for_reading(&self.state) {
+                Ok(Some(store)) if !command.ephemeral => replay::show_run(&store, id).map_err(Failure::from),
+                Err(error) => Err(Failure::from(error)),
+                Ok(_) => Err(Failure::new(Turn::Operator, "report.ephemeral", "a run without a journal leaves no JSON report")
+                    .help("leave --ephemeral or --report json= away")),
+            };
+            let written = history.map(|history| std::fs::write(&path, format!("{:#}\n", history.to_json())));
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => printer.failure(&report_failure(&path, &error)),
+                Err(failure) => printer.failure(&failure),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn report_failure(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Turn::Operator, "report.unwritable", format!("cannot write the report {}: {error}", path.display()))
+}
+
+fn plan_record(plan: &Plan) -> (String, serde_json::Value) {
+    (plan.digest(), crate::plan::render::canonical(plan))
+}
+
+/// `--locked`, and wherever `CI` is set: no plugin but those that windlass.lock knows as they are. Built-in plugins are part of this
+/// executable and locked with it.
+fn check_lock(project: &Project, planned: &Planned, command: &RunArguments, printer: &Printer) -> Result<()> {
+    let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    let foreign: Vec<_> = planned.components.iter().filter(|(_, component)| !component.is_built_in).collect();
+    if !(command.locked || is_ci) || foreign.is_empty() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(project.root.join(FILE_NAME)).unwrap_or_default();
+    let lock = if text.is_empty() { Ok(Lock::default()) } else { Lock::read(&text) };
+    let lock = lock.or_else(|failure| printer.stop(&failure))?;
+    let refused: Vec<Failure> = foreign
+        .into_iter()
+        .filter_map(|(reference, component)| lock.check(component, planned.descriptors.get(reference)?).err())
+        .collect();
+    refused.iter().for_each(|failure| printer.failure(failure));
+    if refused.is_empty() { Ok(()) } else { Err(Stopped(ExitCode::DENIED)) }
+}
+
+/// The stages that `--only`, `--skip` and `--from` leave out. `finally` stays unless it is named.
+fn select(plan: &Plan, selection: &Selection) -> std::result::Result<Vec<usize>, Failure> {
+    let numbered = |name: &str| -> std::result::Result<Vec<usize>, Failure> {
+        let is_meant = |planned: &crate::plan::PlannedStage| planned.stage.name.as_str() == name || planned.stage.name.base() == name;
+        let found: Vec<usize> = plan.stages.iter().enumerate().filter(|(_, planned)| is_meant(planned)).map(|(number, _)| number).collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let known: Vec<&str> = plan.stages.iter().map(|planned| planned.stage.name.as_str()).collect();
+        let help = match crate::diagnostic::did_you_mean(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the stages are: {}", known.join(", ")),
+        };
+        Err(Failure::new(Turn::Operator, "selection.unknown-stage", format!("there is no stage `{name}`")).help(help))
+    };
+    let all = |names: &[String]| -> std::result::Result<Vec<usize>, Failure> {
+        Ok(names.iter().map(|name| numbered(name)).collect::<std::result::Result<Vec<_>, _>>()?.concat())
+    };
+    let (only, skip) = (all(&selection.only)?, all(&selection.skip)?);
+    let from = selection.from.as_deref().map(numbered).transpose()?;
+    let after = from.map(|from| descendants(plan, &from));
+    let is_left_out = |number: &usize| {
+        let is_forward = *number < plan.finally_from;
+        skip.contains(number)
+            || (is_forward && !only.is_empty() && !only.contains(number))
+            || (is_forward && after.as_ref().is_some_and(|after| !after.contains(number)))
+    };
+    Ok((0..plan.stages.len()).filter(is_left_out).collect())
+}
+
+fn descendants(plan: &Plan, from: &[usize]) -> Vec<usize> {
+    let mut found = from.to_vec();
+    let mut grew = true;
+    while grew {
+        let next: Vec<usize> = (0..plan.finally_from)
+            .filter(|number| !found.contains(number) && plan.stages[*number].after.iter().any(|need| found.contains(need)))
+            .collect();
+        grew = !next.is_empty();
+        found.extend(next);
+    }
+    found
+}
+
+fn needed_secrets(plan: &Plan) -> Vec<SecretName> {
+    let mut names: Vec<SecretName> = Vec::new();
+    let needs = plan.stages.iter().flat_map(|planned| &planned.needs);
+    let secrets = needs.filter(|need| matches!(need.capability, Capability::SecretsUse | Capability::SecretsReveal));
+    for pattern in secrets.filter_map(|need| need.pattern.as_ref()) {
+        if let Pattern::Name(name) = pattern
+            && let Ok(name) = SecretName::new(name)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names
+}
+
+pub(super) fn sandbox(project: &Project, printer: &Printer) -> Result<Sandbox> {
+    let settings = SandboxSettings { cache_directory: project.cache(), compile_command: std::env::current_exe().ok() };
+    Sandbox::new(settings).or_else(|failure| printer.stop(&failure))
+}
+
+/// Compiles or fetches from the cache; every plugin of the plan, before the first stage starts.
+pub(super) async fn load_plugins(
+    sandbox: &Sandbox,
+    planned: &Planned,
+    printer: &Printer,
+) -> Result<HashMap<crate::catalog::Digest, Loaded>> {
+    let loads = planned.components.values().map(|component| async { (component.digest, sandbox.load(component).await) });
+    let mut plugins = HashMap::new();
+    for (digest, loaded) in futures::future::join_all(loads).await {
+        match loaded {
+            Ok(loaded) => {
+                plugins.insert(digest, loaded);
+            }
+            Err(failure) => return printer.stop(&failure),
+        }
+    }
+    Ok(plugins)
+}
+
+pub(super) fn new_run_id(printer: &Printer) -> Result<RunId> {
+    let mut random = [0; 10];
+    if let Err(error) = getrandom::fill(&mut random) {
+        let message = format!("the system gives no random bytes: {error}");
+        return printer.stop(&Failure::new(Turn::Environment, "system.random", message));
+    }
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+    Ok(RunId::new(now, random))
+}
+
+fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+fn of(exit: Exit) -> ExitCode {
+    match exit {
+        Exit::Succeeded => ExitCode::SUCCEEDED,
+        Exit::Failed => ExitCode::FAILED,
+        Exit::NotClean => ExitCode::NOT_CLEAN,
+        Exit::Denied => ExitCode::DENIED,
+        Exit::TimedOut => ExitCode::TIMED_OUT,
+        Exit::Interrupted => ExitCode::INTERRUPTED,
+        Exit::Terminated => ExitCode::TERMINATED,
+        Exit::Internal => ExitCode::INTERNAL,
+    }
+}
+
+pub(super) fn exit_code(exit: Exit) -> (u8, &'static str) {
+    let code = of(exit);
+    (code.code, code.reason)
+}

@@ -1,0 +1,459 @@
+//! The event loop of a run: asks the schedule, writes records, starts attempts, hears how they ended.
+
+use super::{
+    attempt::{self, Prepared, Workshop},
+    ledger::Ledger,
+};
+use crate::{
+    event::{LogLevel, PluginIdentity, RunEvent, RunStatus, StageReport, StageStatus},
+    failure::{Failure, Turn},
+    journal::{
+        Journal,
+        record::{Record, WirePlugin},
+    },
+    name::{RunId, StageName},
+    pipeline::expression::Outputs,
+    sandbox::{Answer, AttemptResult},
+    schedule::{Action, Ending, Event, Schedule, StageState},
+};
+use serde_json::Value as Json;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{Id, JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Why a run is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    Interrupted,
+    Terminated,
+}
+
+/// What the command line decides about a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many stages may run at once.
+    pub jobs: usize,
+    /// The run's own time.
+    pub timeout: Option<Duration>,
+    /// Stages left out by `--only`, `--skip` and `--from`.
+    pub left_out: Vec<usize>,
+}
+
+/// A run that is ready to begin.
+pub struct Run {
+    pub id: RunId,
+    pub workshop: Arc<Workshop>,
+    pub journal: Arc<dyn Journal>,
+    pub ledger: Arc<Ledger>,
+    pub options: Options,
+    /// Bounded: a report that is behind slows the run down.
+    pub events: mpsc::Sender<RunEvent>,
+    /// `None` until the run is told to stop.
+    pub stop: watch::Receiver<Option<Stop>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    pub status: RunStatus,
+    pub exit: Exit,
+    /// Stages that have left changed state behind.
+    pub left_behind: Vec<StageName>,
+    /// The first failure.
+    pub cause: Option<(StageName, Failure)>,
+}
+
+/// Why, in the words of the exit codes' table; `cli` has the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Succeeded,
+    Failed,
+    NotClean,
+    Denied,
+    TimedOut,
+    Interrupted,
+    Terminated,
+    /// The journal could not be written.
+    Internal,
+}
+
+/// What a task of the loop came back with.
+enum Message {
+    Ended { stage: usize, attempt: u32, result: Box<AttemptResult>, started: Instant },
+    BackoffOver(usize),
+    Undone { stage: usize, result: Box<AttemptResult> },
+}
+
+struct Loop {
+    run: Run,
+    schedule: Schedule,
+    tasks: JoinSet<Message>,
+    /// Which stage a task works for, for the case that it panics.
+    owners: HashMap<Id, usize>,
+    outputs: Outputs,
+    retry_delays: HashMap<usize, Failure>,
+    /// Cancels every attempt.
+    cancel: CancellationToken,
+    records: Vec<Record>,
+    queue: Vec<Event>,
+    cause: Option<(StageName, Failure)>,
+    undone: usize,
+    stopped: Option<Exit>,
+    ending: Option<Ending>,
+}
+
+impl Run {
+    /// Runs until nothing is left to do.
+    pub async fn drive(self) -> Ended {
+        let began = Instant::now();
+        let shape = self.workshop.plan().shape(self.options.jobs);
+        let left_out = self.options.left_out.iter().map(|stage| (*stage, StageState::Skipped));
+        let schedule = Schedule::new(shape, left_out);
+        let mut the_loop = Loop {
+            run: self,
+            schedule,
+            tasks: JoinSet::new(),
+            owners: HashMap::new(),
+            outputs: Outputs::new(),
+            retry_delays: HashMap::new(),
+            cancel: CancellationToken::new(),
+            records: Vec::new(),
+            queue: vec![Event::Begin],
+            cause: None,
+            undone: 0,
+            stopped: None,
+            ending: None,
+        };
+        let ended = match the_loop.turn().await {
+            Ok(()) => the_loop.ended(),
+            Err(failure) => the_loop.broken(failure).await,
+        };
+        the_loop.announce(&ended, began).await;
+        ended
+    }
+}
+
+impl Loop {
+    async fn turn(&mut self) -> Result<(), Failure> {
+        let deadline = self.run.options.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        self.perform().await?;
+        while self.ending.is_none() {
+            let wait_for_stop = self.stopped.is_none();
+            tokio::select! {
+                Some(joined) = self.tasks.join_next_with_id() => {
+                    self.take(joined).await;
+                    // Whatever else has ended meanwhile shares the commit.
+                    while let Some(joined) = self.tasks.try_join_next_with_id() {
+                        self.take(joined).await;
+                    }
+                }
+                Ok(()) = self.run.stop.changed(), if wait_for_stop => {
+                    let exit = match *self.run.stop.borrow() {
+                        Some(Stop::Interrupted) => Exit::Interrupted,
+                        Some(Stop::Terminated) => Exit::Terminated,
+                        None => continue,
+                    };
+                    self.stop(exit).await;
+                }
+                () = until(deadline), if wait_for_stop => self.stop(Exit::TimedOut).await,
+                else => return Err(Failure::new(Turn::Windlass, "internal.stuck", "nothing runs and nothing can start")),
+            }
+            self.perform().await?;
+        }
+        Ok(())
+    }
+
+    /// Applies what has happened until nothing follows from it, with one commit for each round of records.
+    async fn perform(&mut self) -> Result<(), Failure> {
+        while !self.queue.is_empty() {
+            let mut actions = Vec::new();
+            for event in std::mem::take(&mut self.queue) {
+                let followed = self.schedule.apply(event);
+                actions.extend(followed.map_err(|illegal| {
+                    Failure::new(Turn::Windlass, "internal.schedule", illegal.to_string())
+                })?);
+            }
+            let mut starts = Vec::new();
+            for action in actions {
+                self.prepare(action, &mut starts).await;
+            }
+            let records = std::mem::take(&mut self.records);
+            if !records.is_empty() {
+                self.run.journal.append(records).await?;
+            }
+            for (stage, attempt, prepared) in starts {
+                self.start(stage, attempt, prepared).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, action: Action, starts: &mut Vec<(usize, u32, Prepared)>) {
+        match action {
+            Action::Start { stage, attempt } => {
+                let workshop = self.run.workshop.clone();
+                match workshop.prepare(stage, attempt, &self.run.id, &self.outputs) {
+                    Ok(Some(prepared)) => {
+                        self.records.push(self.started(stage, attempt));
+                        starts.push((stage, attempt, prepared));
+                    }
+                    Ok(None) => self.skipped(stage, attempt).await,
+                    Err(failure) => self.failed(stage, attempt, failure, BTreeMap::new(), 0).await,
+                }
+            }
+            Action::BackOff { stage, attempt } => self.back_off(stage, attempt).await,
+            Action::Compensate { stage } => self.compensate(stage),
+            Action::Finish(ending) => self.ending = Some(ending),
+        }
+    }
+
+    async fn start(&mut self, stage: usize, attempt: u32, prepared: Prepared) {
+        let identity = self.identity(stage);
+        self.send(RunEvent::StageStarted { stage: self.name(stage), attempt, plugin: identity }).await;
+        let workshop = self.run.workshop.clone();
+        let (ledger, events) = (self.run.ledger.clone(), self.run.events.clone());
+        let cancel = self.cancel.child_token();
+        let run = self.run.id.clone();
+        let handle = self.tasks.spawn(async move {
+            let started = Instant::now();
+            let result = workshop.run(stage, attempt, run, prepared, ledger, events, cancel).await;
+            Message::Ended { stage, attempt, result: Box::new(result), started }
+        });
+        self.owners.insert(handle.id(), stage);
+    }
+
+    async fn take(&mut self, joined: Result<(Id, Message), JoinError>) {
+        let message = match joined {
+            Ok((id, message)) => {
+                self.owners.remove(&id);
+                message
+            }
+            Err(error) => {
+                let Some(stage) = self.owners.remove(&error.id()) else { return };
+                let failure = Failure::new(Turn::Windlass, "internal.panic", format!("the host failed while the stage ran: {error}"));
+                return self.failed(stage, 1, failure, BTreeMap::new(), 0).await;
+            }
+        };
+        match message {
+            Message::BackoffOver(stage) => self.queue.push(Event::BackoffOver(stage)),
+            Message::Undone { stage, result } => self.undone(stage, *result).await,
+            Message::Ended { stage, attempt, result, started } => {
+                let duration = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                match result.outcome {
+                    Ok(Answer::Outcome(outcome)) => {
+                        let outputs: serde_json::Map<_, _> = outcome.outputs.clone().into_iter().collect();
+                        self.outputs.insert(self.name(stage), Json::Object(outputs));
+                        let report = StageReport {
+                            status: StageStatus::Succeeded,
+                            changed: outcome.changed,
+                            summary: outcome.summary,
+                            outputs: outcome.outputs,
+                            failure: None,
+                            duration_ms: duration,
+                            usage: result.usage,
+                        };
+                        self.queue.push(Event::Succeeded(stage));
+                        self.finished(stage, attempt, report).await;
+                    }
+                    Ok(_) => {
+                        let failure = Failure::new(Turn::Windlass, "internal.answer", "the sandbox answered another call");
+                        self.failed(stage, attempt, failure, result.usage, duration).await;
+                    }
+                    Err(failure) => self.failed(stage, attempt, failure, result.usage, duration).await,
+                }
+            }
+        }
+    }
+
+    async fn failed(&mut self, stage: usize, attempt: u32, failure: Failure, usage: BTreeMap<String, u64>, duration_ms: u64) {
+        let status = match failure.code.as_str() {
+            "cancelled" => StageStatus::Cancelled,
+            "limit.time" => StageStatus::TimedOut,
+            code if code.starts_with("grant.") => StageStatus::Denied,
+            _ => StageStatus::Failed,
+        };
+        let retry = self.run.workshop.may_retry(stage, attempt, &failure);
+        match status {
+            StageStatus::Cancelled => self.queue.push(Event::Cancelled(stage)),
+            _ => self.queue.push(Event::Failed { stage, retry }),
+        }
+        if retry && self.stopped.is_none() {
+            self.retry_delays.insert(stage, failure.clone());
+        } else if self.cause.is_none() && status != StageStatus::Cancelled {
+            self.cause = Some((self.name(stage), failure.clone()));
+        }
+        let report = StageReport {
+            status,
+            changed: false,
+            summary: failure.message.lines().next().unwrap_or_default().to_string(),
+            outputs: BTreeMap::new(),
+            failure: Some(failure),
+            duration_ms,
+            usage,
+        };
+        self.finished(stage, attempt, report).await;
+    }
+
+    async fn skipped(&mut self, stage: usize, attempt: u32) {
+        self.queue.push(Event::Skipped(stage));
+        let reason = "its condition is false";
+        self.records.push(Record::StageSkipped { stage: self.name(stage).to_string(), reason: reason.into() });
+        let report = StageReport {
+            status: StageStatus::Skipped,
+            changed: false,
+            summary: reason.into(),
+            outputs: BTreeMap::new(),
+            failure: None,
+            duration_ms: 0,
+            usage: BTreeMap::new(),
+        };
+        self.send(RunEvent::StageFinished { stage: self.name(stage), attempt, report }).await;
+    }
+
+    async fn finished(&mut self, stage: usize, attempt: u32, report: StageReport) {
+        let name = self.name(stage);
+        self.records.push(Record::StageFinished { stage: name.to_string(), attempt, report: report.clone().into() });
+        self.send(RunEvent::StageFinished { stage: name, attempt, report }).await;
+    }
+
+    async fn back_off(&mut self, stage: usize, attempt: u32) {
+        let delay = self.run.workshop.backoff(stage, attempt);
+        if let Some(failure) = self.retry_delays.remove(&stage) {
+            let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            self.send(RunEvent::StageRetrying { stage: self.name(stage), attempt, delay_ms, failure }).await;
+        }
+        let cancel = self.cancel.clone();
+        let handle = self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = cancel.cancelled() => {}
+            }
+            Message::BackoffOver(stage)
+        });
+        self.owners.insert(handle.id(), stage);
+    }
+
+    fn compensate(&mut self, stage: usize) {
+        let workshop = self.run.workshop.clone();
+        let (ledger, events, run) = (self.run.ledger.clone(), self.run.events.clone(), self.run.id.clone());
+        let outputs = self.outputs.clone();
+        let handle = self.tasks.spawn(async move {
+            let result = workshop.compensate(stage, run, &outputs, ledger, events).await;
+            Message::Undone { stage, result: Box::new(result) }
+        });
+        self.owners.insert(handle.id(), stage);
+    }
+
+    async fn undone(&mut self, stage: usize, result: AttemptResult) {
+        let name = self.name(stage);
+        let (succeeded, summary, failure) = match result.outcome {
+            Ok(Answer::Outcome(outcome)) => (true, outcome.summary, None),
+            Ok(_) => (false, String::new(), None),
+            Err(failure) => (false, failure.message.clone(), Some(failure)),
+        };
+        if succeeded {
+            self.undone += 1;
+            self.run.ledger.undone(&name);
+        }
+        self.queue.push(Event::Compensated { stage, succeeded });
+        self.records.push(Record::StageCompensated {
+            stage: name.to_string(),
+            succeeded,
+            summary: summary.clone(),
+            failure: failure.clone().map(Into::into),
+        });
+        self.send(RunEvent::StageCompensated { stage: name, succeeded, summary, failure }).await;
+    }
+
+    async fn stop(&mut self, exit: Exit) {
+        self.stopped = Some(exit);
+        let why = match exit {
+            Exit::TimedOut => "the run's own time is over",
+            Exit::Terminated => "terminated",
+            _ => "interrupted",
+        };
+        let message = format!("{why}: stopping in order; a second signal stops at once");
+        self.send(RunEvent::Notice { level: LogLevel::Warn, message }).await;
+        self.cancel.cancel();
+        // What runs in `finally` is not cancelled by the stop that brought it there.
+        self.cancel = CancellationToken::new();
+        self.queue.push(Event::Stop);
+    }
+
+    fn ended(&self) -> Ended {
+        let left_behind = self.run.ledger.left_behind();
+        let ending = self.ending.unwrap_or(Ending::NotClean);
+        let denied = || self.cause.as_ref().is_some_and(|(_, failure)| failure.matches("grant"));
+        let unclean = ending == Ending::NotClean || (ending != Ending::Succeeded && !left_behind.is_empty());
+        let (status, exit) = match (ending, self.stopped) {
+            (Ending::Succeeded, _) => (RunStatus::Succeeded, Exit::Succeeded),
+            _ if unclean && self.stopped.is_none() => (RunStatus::NeedsOperator, Exit::NotClean),
+            (_, Some(exit)) => (RunStatus::Cancelled, exit),
+            _ if denied() => (RunStatus::Failed, Exit::Denied),
+            _ if self.undone > 0 => (RunStatus::RolledBack, Exit::Failed),
+            _ => (RunStatus::Failed, Exit::Failed),
+        };
+        let left_behind = if exit == Exit::Succeeded { Vec::new() } else { left_behind };
+        Ended { status, exit, left_behind, cause: self.cause.clone() }
+    }
+
+    /// The journal or the loop itself failed: nothing new starts, what runs is dropped.
+    async fn broken(&mut self, failure: Failure) -> Ended {
+        self.tasks.shutdown().await;
+        self.send(RunEvent::Notice { level: LogLevel::Error, message: failure.message.clone() }).await;
+        let stage = StageName::new("windlass").expect("a valid name");
+        let left_behind = self.run.ledger.left_behind();
+        Ended { status: RunStatus::NeedsOperator, exit: Exit::Internal, left_behind, cause: Some((stage, failure)) }
+    }
+
+    async fn announce(&mut self, ended: &Ended, began: Instant) {
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (exit, reason) = (self.run.workshop.exit_code)(ended.exit);
+        let record = Record::RunFinished { status: ended.status.into(), exit, reason: reason.into() };
+        if ended.exit != Exit::Internal
+            && let Err(failure) = self.run.journal.append(vec![record]).await
+        {
+            self.send(RunEvent::Notice { level: LogLevel::Error, message: failure.message }).await;
+        }
+        let next = attempt::next_command(ended, &self.run.id);
+        self.send(RunEvent::RunFinished { status: ended.status, exit, reason: reason.into(), duration_ms, next }).await;
+    }
+
+    fn started(&self, stage: usize, attempt: u32) -> Record {
+        let PluginIdentity { name, digest } = self.identity(stage);
+        Record::StageStarted {
+            stage: self.name(stage).to_string(),
+            attempt,
+            plugin: WirePlugin { name, digest },
+            reason: (attempt > 1).then(|| "retry".to_string()),
+        }
+    }
+
+    fn identity(&self, stage: usize) -> PluginIdentity {
+        let plugin = &self.run.workshop.plan().stages[stage].plugin;
+        PluginIdentity { name: plugin.id.clone(), digest: plugin.digest.to_string() }
+    }
+
+    fn name(&self, stage: usize) -> StageName {
+        self.run.workshop.plan().stages[stage].stage.name.clone()
+    }
+
+    /// Nobody listening any more is no failure of the run.
+    async fn send(&self, event: RunEvent) {
+        let _ = self.run.events.send(event).await;
+    }
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,3 @@
+//! What every edge needs: file operations whose errors name the path.
+
+pub mod fs;

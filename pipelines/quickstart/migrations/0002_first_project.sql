@@ -1,0 +1,2 @@
+-- windlass: phase=expand
+insert into projects (name) values ('team-insight');
