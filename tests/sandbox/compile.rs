@@ -1,6 +1,10 @@
 //! Compiling in a child, and what the cache keeps of it.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 use windlass::{
     catalog::Component,
     sandbox::{Sandbox, SandboxSettings},
@@ -102,4 +106,37 @@ async fn a_compiler_that_is_killed() {
     let killed = sandbox(path.to_str().expect("text"), None);
     let failure = killed.load(&guest("hostile")).await.err().expect("killed");
     assert_eq!(failure.code, "limit.compile");
+}
+
+/// The child puts itself under its limits before it reads a byte: they are seen from outside while it waits.
+#[test]
+fn the_child_is_limited() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_windlass-compile"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let path = format!("/proc/{}/limits", child.id());
+    let limited = |limits: &str| {
+        ["Max address space", "Max cpu time", "Max open files"]
+            .iter()
+            .all(|name| {
+                limits
+                    .lines()
+                    .any(|line| line.starts_with(name) && !line.contains("unlimited"))
+            })
+            && limits
+                .lines()
+                .any(|line| line.starts_with("Max file size             0"))
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut limits = String::new();
+    while !limited(&limits) && Instant::now() < deadline {
+        limits = std::fs::read_to_string(&path).expect("it runs");
+        std::thread::yield_now();
+    }
+    drop(child.stdin.take());
+    let status = child.wait().expect("ends");
+    assert!(limited(&limits), "{limits}");
+    assert_eq!(status.code(), Some(1), "nothing is no component");
 }

@@ -170,3 +170,46 @@ impl Loaded {
         Ok(instance)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"(component
+        (core module $module (memory 1) (func (export "f") (result i32) i32.const 1))
+        (core instance (instantiate $module)))"#;
+
+    fn compiled() -> (catalog::Component, Vec<u8>) {
+        let component = catalog::Component::new("p", wat::parse_str(TEXT).expect("valid text"));
+        let engine = super::super::engine::compiler().expect("starts");
+        let code = engine.precompile_component(&component.bytes).expect("compiles");
+        (component, code)
+    }
+
+    #[test]
+    fn code_runs_in_the_pool_and_on_demand() {
+        let engines = Engines::new().expect("starts");
+        let (component, code) = compiled();
+        let loaded = make(&engines, &component, code).expect("loads");
+        assert!(loaded.0.pooled.is_some(), "both engines take the same code");
+        assert!(loaded.component_on_demand(&engines).is_ok());
+    }
+
+    /// The second line behind the cache's MAC: wasmtime's own header.
+    #[test]
+    fn what_this_engine_has_not_compiled_is_refused() {
+        let engine = super::super::engine::compiler().expect("starts");
+        let (_, code) = compiled();
+        assert!(deserialize(&engine, &code).is_ok());
+        assert!(deserialize(&engine, b"garbage").is_err());
+        assert!(deserialize(&engine, &code[..100]).is_err());
+        let other = Engine::new(wasmtime::Config::new().wasm_component_model(true)).expect("starts");
+        let foreign = other
+            .precompile_component(&wat::parse_str(TEXT).expect("valid text"))
+            .expect("compiles");
+        assert!(
+            deserialize(&engine, &foreign).is_err(),
+            "compiled without interruption by epochs"
+        );
+    }
+}

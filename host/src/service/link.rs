@@ -4,8 +4,9 @@
 
 use super::State;
 use crate::{
-    capability::{ABI, ALWAYS_LINKED},
+    capability::{ABI, ALWAYS_LINKED, Capability},
     failure::{Failure, Turn},
+    grant::StageGrant,
     wit::{self, Abort},
 };
 use std::collections::BTreeMap;
@@ -31,6 +32,22 @@ pub enum Kind {
 pub struct Interfaces(BTreeMap<String, Kind>);
 
 impl Interfaces {
+    /// What a stage gets: of each capability that its plugin requests, the interfaces, real where the stage has a grant of it.
+    pub fn of(requested: impl IntoIterator<Item = Capability>, grant: &StageGrant) -> Self {
+        let mut interfaces = Self::default();
+        for capability in requested {
+            let kind = if grant.has(capability) {
+                Kind::Real
+            } else {
+                Kind::Stub
+            };
+            for name in capability.row().interfaces {
+                interfaces.add(*name, kind);
+            }
+        }
+        interfaces
+    }
+
     /// Adds an interface, `windlass:secrets/store`. `Real` wins over `Stub`.
     pub fn add(&mut self, name: impl Into<String>, kind: Kind) {
         let known = self.0.entry(name.into()).or_insert(kind);
