@@ -11,6 +11,8 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     // A service that keeps something behind a handle names its type here.
     with: {
+        "windlass:artifacts/store.writer": crate::service::artifact::Writer,
+        "windlass:artifacts/store.reader": crate::service::artifact::Reader,
         "windlass:secrets/store.secret": crate::service::secret::Handle,
     },
 });

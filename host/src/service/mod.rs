@@ -3,6 +3,7 @@
 //! A service never reads policy: it asks the [`Granter`](crate::grant::Granter) it was handed, then bounds its input, acts,
 //! and maps errors.
 
+pub mod artifact;
 pub mod context;
 pub mod effect;
 pub mod egress;
@@ -44,6 +45,8 @@ pub struct State {
 pub struct Services {
     /// Sends the guest's `wasi:http` requests; it asks the granter for each.
     pub http: Option<Arc<dyn wasi::HttpSender>>,
+    /// One for each attempt.
+    pub artifacts: Option<artifact::Artifacts>,
     /// The run's secrets with the placeholders of this attempt.
     pub secrets: Option<Arc<secret::Secrets>>,
     /// Connects for `tcp` and `sql`.
