@@ -1,0 +1,330 @@
+//! The last screen of a run. For a failed one in this order: the cause in one line; stage, plugin and digest; the last log
+//! lines; the real reply; what was undone and what not; what to type next; the plugin's stack; help; whose turn it is.
+
+use super::{
+    duration, short_digest,
+    story::{End, StageStory, Story, level_word},
+};
+use crate::{
+    event::{RunStatus, StageReport, StageStatus},
+    failure::Failure,
+    name::StageName,
+};
+use serde_json::Value as Json;
+use std::fmt::Write;
+
+/// Log lines of a failed stage on the last screen.
+pub const LAST_LINES: usize = 30;
+
+/// Colours, or none. Nothing is said by colour alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Palette {
+    pub colour: bool,
+}
+
+impl Palette {
+    pub fn red(self, text: &str) -> String {
+        self.paint(anstyle::AnsiColor::Red, text)
+    }
+
+    pub fn green(self, text: &str) -> String {
+        self.paint(anstyle::AnsiColor::Green, text)
+    }
+
+    pub fn yellow(self, text: &str) -> String {
+        self.paint(anstyle::AnsiColor::Yellow, text)
+    }
+
+    fn paint(self, colour: anstyle::AnsiColor, text: &str) -> String {
+        if !self.colour {
+            return text.into();
+        }
+        let style = anstyle::Style::new().fg_color(Some(colour.into())).bold();
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// The last screen, ending in a newline; empty while the run goes on.
+pub fn render(story: &Story, palette: Palette) -> String {
+    let Some(end) = &story.end else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if end.status != RunStatus::Succeeded {
+        for (name, stage) in &story.stages {
+            let failure = stage.report.as_ref().and_then(|report| report.failure.as_ref());
+            if let Some(failure) = failure {
+                render_failure(&mut text, name, stage, failure, palette);
+            }
+        }
+        render_undone(&mut text, story);
+    }
+    render_end(&mut text, story, end, palette);
+    text
+}
+
+/// One line for a finished attempt: `succeeded in 1.2 s: summary`.
+pub fn finished_line(report: &StageReport, palette: Palette) -> String {
+    let word = match (report.status, report.changed) {
+        (StageStatus::Succeeded, true) => palette.green("succeeded"),
+        (StageStatus::Succeeded, false) => palette.green("unchanged"),
+        (StageStatus::Failed, _) => palette.red("failed"),
+        (StageStatus::Denied, _) => palette.red("denied"),
+        (StageStatus::TimedOut, _) => palette.red("timed out"),
+        (StageStatus::Skipped, _) => palette.yellow("skipped"),
+        (StageStatus::Cancelled, _) => palette.yellow("cancelled"),
+    };
+    let said = match &report.failure {
+        Some(failure) => failure.message.lines().next().unwrap_or_default(),
+        None => report.summary.as_str(),
+    };
+    let said = if said.is_empty() {
+        String::new()
+    } else {
+        format!(": {said}")
+    };
+    match report.status {
+        StageStatus::Skipped => format!("{word}{said}"),
+        _ => format!("{word} in {}{said}", duration(report.duration_ms)),
+    }
+}
+
+/// A failure that belongs to no stage, or comes before the run: cause, help, whose turn.
+pub fn render_alone(failure: &Failure, palette: Palette) -> String {
+    let mut text = String::new();
+    line(&mut text, "", &cause(failure, palette));
+    render_advice(&mut text, failure);
+    text
+}
+
+fn render_failure(
+    text: &mut String,
+    name: &StageName,
+    stage: &StageStory,
+    failure: &Failure,
+    palette: Palette,
+) {
+    line(text, "", &cause(failure, palette));
+    let mut place = format!("stage {name}");
+    if let Some(plugin) = &stage.plugin {
+        let _ = write!(place, ", plugin {} {}", plugin.name, short_digest(&plugin.digest));
+    }
+    if stage.attempts > 1 {
+        let _ = write!(place, ", attempt {}", stage.attempts);
+    }
+    line(text, "  in: ", &place);
+    render_lines(text, stage);
+    render_details(text, failure.details.as_ref());
+    if !failure.stack.is_empty() {
+        line(text, "  ", "stack of the plugin, innermost first:");
+        failure.stack.iter().for_each(|frame| line(text, "    ", frame));
+    }
+    render_advice(text, failure);
+    text.push('\n');
+}
+
+fn cause(failure: &Failure, palette: Palette) -> String {
+    format!("{}[{}]: {}", palette.red("error"), failure.code, failure.message)
+}
+
+fn render_advice(text: &mut String, failure: &Failure) {
+    if let Some(help) = &failure.help {
+        line(text, "  help: ", help);
+    }
+    line(text, "  turn: ", failure.turn.describe());
+}
+
+fn render_lines(text: &mut String, stage: &StageStory) {
+    if stage.lines.is_empty() {
+        return;
+    }
+    let shown = stage.lines.len().min(LAST_LINES);
+    line(
+        text,
+        "  ",
+        &format!("last {shown} log lines (all: windlass runs logs):"),
+    );
+    for entry in stage.lines.iter().skip(stage.lines.len() - shown) {
+        line(
+            text,
+            "    | ",
+            &format!("{}{}", level_word(entry.level), entry.text),
+        );
+    }
+}
+
+/// What the other side said comes first and as it is; the rest as `key: value`.
+fn render_details(text: &mut String, details: Option<&Json>) {
+    let Some(Json::Object(details)) = details else {
+        return;
+    };
+    if let Some(reply) = details.get("reply") {
+        line(text, "  ", "the real reply:");
+        line(text, "    | ", &plain_text(reply));
+    }
+    for (key, value) in details
+        .iter()
+        .filter(|(key, _)| *key != "reply" && *key != "help")
+    {
+        line(text, &format!("  {key}: "), &plain_text(value));
+    }
+}
+
+fn plain_text(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        Json::Object(_) | Json::Array(_) => serde_json::to_string_pretty(value).unwrap_or_default(),
+        other => other.to_string(),
+    }
+}
+
+fn render_undone(text: &mut String, story: &Story) {
+    for (name, stage) in &story.stages {
+        match (&stage.compensated, &stage.report) {
+            (Some(done), _) if done.succeeded => line(text, "  undone: ", &labelled(name, &done.summary)),
+            (Some(failed), _) => {
+                let why = failed
+                    .failure
+                    .as_ref()
+                    .map_or(&failed.summary, |failure| &failure.message);
+                line(text, "  not undone: ", &labelled(name, why));
+            }
+            (None, Some(report)) if report.status == StageStatus::Succeeded && report.changed => {
+                line(text, "  left as it is: ", &labelled(name, &report.summary));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn labelled(name: &StageName, text: &str) -> String {
+    if text.is_empty() {
+        name.to_string()
+    } else {
+        format!("{name}: {text}")
+    }
+}
+
+fn render_end(text: &mut String, story: &Story, end: &End, palette: Palette) {
+    let word = match end.status {
+        RunStatus::Succeeded => palette.green("succeeded"),
+        RunStatus::Failed => palette.red("failed"),
+        RunStatus::RolledBack => palette.red("failed and was rolled back"),
+        RunStatus::NeedsOperator => palette.red("failed and needs an operator"),
+        RunStatus::Paused => palette.yellow("is paused"),
+        RunStatus::Cancelled => palette.yellow("was cancelled"),
+        RunStatus::Running => palette.yellow("goes on"),
+    };
+    let run = story.run.as_ref().map_or("", |run| run.as_str());
+    let took = duration(end.duration_ms);
+    let counts = counts(story);
+    line(
+        text,
+        "",
+        &format!(
+            "run {run} {word} in {took}: {counts} (exit {}, {})",
+            end.exit, end.reason
+        ),
+    );
+    if let Some(next) = &end.next {
+        line(text, "  next: ", next);
+    }
+}
+
+fn counts(story: &Story) -> String {
+    let count =
+        |wanted: &dyn Fn(&StageStory) -> bool| story.stages.values().filter(|stage| wanted(stage)).count();
+    let with = |status: StageStatus, changed: Option<bool>| {
+        count(&|stage| {
+            stage.report.as_ref().is_some_and(|report| {
+                report.status == status && changed.is_none_or(|changed| report.changed == changed)
+            })
+        })
+    };
+    let parts = [
+        (with(StageStatus::Succeeded, Some(true)), "succeeded"),
+        (with(StageStatus::Succeeded, Some(false)), "unchanged"),
+        (with(StageStatus::Failed, None), "failed"),
+        (with(StageStatus::Denied, None), "denied"),
+        (with(StageStatus::TimedOut, None), "timed out"),
+        (with(StageStatus::Cancelled, None), "cancelled"),
+        (with(StageStatus::Skipped, None), "skipped"),
+        (count(&|stage| stage.report.is_none()), "not reached"),
+    ];
+    let shown: Vec<String> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    shown.join(", ")
+}
+
+/// One or more lines, each behind `start`, the later ones behind as many spaces.
+fn line(text: &mut String, start: &str, content: &str) {
+    let bar = start.ends_with("| ");
+    for (index, part) in content.lines().enumerate() {
+        if index == 0 || bar {
+            text.push_str(start);
+        } else {
+            text.extend(std::iter::repeat_n(' ', start.len()));
+        }
+        text.push_str(part);
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    fn story() -> Story {
+        let mut story = Story::new(LAST_LINES);
+        samples::failed_run()
+            .iter()
+            .for_each(|stamped| story.event(stamped));
+        story
+    }
+
+    #[test]
+    fn the_failure_screen() {
+        insta::assert_snapshot!(render(&story(), Palette { colour: false }), @"");
+    }
+
+    #[test]
+    fn colour_says_nothing_alone() {
+        let plain = render(&story(), Palette { colour: false });
+        let coloured = render(&story(), Palette { colour: true });
+        assert_ne!(plain, coloured);
+        let mut stripped = String::new();
+        for (index, part) in coloured.split('\u{1b}').enumerate() {
+            let rest = part.split_once('m').map_or(part, |(_, rest)| rest);
+            stripped.push_str(if index == 0 { part } else { rest });
+        }
+        assert_eq!(stripped, plain);
+    }
+
+    #[test]
+    fn a_trap_shows_the_plugins_stack() {
+        let mut failure = samples::not_well();
+        failure.stack = vec!["stage::run".into(), "main".into()];
+        let mut text = String::new();
+        let stage = StageStory::default();
+        render_failure(
+            &mut text,
+            &samples::stage("a"),
+            &stage,
+            &failure,
+            Palette { colour: false },
+        );
+        assert!(
+            text.contains("  stack of the plugin, innermost first:\n    stage::run\n    main\n"),
+            "{text}"
+        );
+        let alone = render_alone(&failure, Palette { colour: false });
+        assert!(
+            alone.ends_with("turn: the environment (a service, disk or network)\n"),
+            "{alone}"
+        );
+    }
+}
