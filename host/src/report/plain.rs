@@ -186,7 +186,18 @@ mod tests {
     fn a_failed_run() {
         let text = shown(None);
         let live = text.split("error[").next().unwrap_or_default();
-        insta::assert_snapshot!(live, @"");
+        insta::assert_snapshot!(live, @"
+        run 01hf7yat000000000000000000 of shop started: 3 stages
+        [migrate] started: migrate sha256:0123456789ab
+        [migrate] applying 003 check=web
+        [migrate] succeeded in 1.2 s: 3 migrations applied
+        [web] started: health-check sha256:0123456789ab
+        [web] attempt 1 failed [check.failed]: `web` answered 301, expected 200; again in 2.0 s
+        [web] started: health-check sha256:0123456789ab, attempt 2
+        [web] warning: still 301 check=web
+        [web] failed in 1.2 s: `web` answered 301, expected 200
+        [migrate] undone: back to version 2
+        ");
     }
 
     #[test]

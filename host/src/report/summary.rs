@@ -50,14 +50,25 @@ pub fn render(story: &Story, palette: Palette) -> String {
         return String::new();
     };
     let mut text = String::new();
+    let failures: Vec<(&StageName, &StageStory, &Failure)> = story
+        .stages
+        .iter()
+        .filter_map(|(name, stage)| Some((name, stage, stage.report.as_ref()?.failure.as_ref()?)))
+        .collect();
+    for (name, stage, failure) in &failures {
+        render_failure(&mut text, name, stage, failure, palette);
+    }
     if end.status != RunStatus::Succeeded {
-        for (name, stage) in &story.stages {
-            let failure = stage.report.as_ref().and_then(|report| report.failure.as_ref());
-            if let Some(failure) = failure {
-                render_failure(&mut text, name, stage, failure, palette);
-            }
-        }
         render_undone(&mut text, story);
+    }
+    if let Some(next) = &end.next {
+        line(&mut text, "  next: ", next);
+    }
+    for (name, _, failure) in &failures {
+        if failures.len() > 1 {
+            line(&mut text, "  ", &format!("stage {name}:"));
+        }
+        render_advice(&mut text, failure);
     }
     render_end(&mut text, story, end, palette);
     text
@@ -128,6 +139,12 @@ fn cause(failure: &Failure, palette: Palette) -> String {
 }
 
 fn render_advice(text: &mut String, failure: &Failure) {
+    if !failure.stack.is_empty() {
+        line(text, "  ", "stack of the plugin, innermost first:");
+        for frame in &failure.stack {
+            line(text, "    ", frame);
+        }
+    }
     if let Some(help) = &failure.help {
         line(text, "  help: ", help);
     }
@@ -226,9 +243,6 @@ fn render_end(text: &mut String, story: &Story, end: &End, palette: Palette) {
             end.exit, end.reason
         ),
     );
-    if let Some(next) = &end.next {
-        line(text, "  next: ", next);
-    }
 }
 
 fn counts(story: &Story) -> String {
@@ -288,7 +302,22 @@ mod tests {
 
     #[test]
     fn the_failure_screen() {
-        insta::assert_snapshot!(render(&story(), Palette { colour: false }), @"");
+        insta::assert_snapshot!(render(&story(), Palette { colour: false }), @"
+        error[check.failed]: `web` answered 301, expected 200
+          in: stage web, plugin health-check sha256:0123456789ab, attempt 2
+          last 2 log lines (all: windlass runs logs):
+            | debug: not shown live check=web
+            | warning: still 301 check=web
+          the real reply:
+            | HTTP/1.1 301 Moved Permanently
+            | Location: https://web/up
+          status: 301
+          undone: migrate: back to version 2
+          next: windlass run --from web
+          help: let the check expect 301, or give it the address behind the redirect
+          turn: the environment (a service, disk or network)
+        run 01hf7yat000000000000000000 failed and was rolled back in 1 min 1 s: 1 succeeded, 1 failed, 1 not reached (exit 1, stage-failed)
+        ");
     }
 
     #[test]
@@ -308,23 +337,14 @@ mod tests {
     fn a_trap_shows_the_plugins_stack() {
         let mut failure = samples::not_well();
         failure.stack = vec!["stage::run".into(), "main".into()];
-        let mut text = String::new();
-        let stage = StageStory::default();
-        render_failure(
-            &mut text,
-            &samples::stage("a"),
-            &stage,
-            &failure,
-            Palette { colour: false },
-        );
+        let text = render_alone(&failure, Palette { colour: false });
         assert!(
             text.contains("  stack of the plugin, innermost first:\n    stage::run\n    main\n"),
             "{text}"
         );
-        let alone = render_alone(&failure, Palette { colour: false });
         assert!(
-            alone.ends_with("turn: the environment (a service, disk or network)\n"),
-            "{alone}"
+            text.ends_with("turn: the environment (a service, disk or network)\n"),
+            "{text}"
         );
     }
 }

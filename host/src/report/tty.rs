@@ -231,7 +231,10 @@ mod tests {
         rest.iter().for_each(|stamped| tty.event(stamped));
         tty.finish();
         let end = drawn.take();
-        for part in ["[migrate] succeeded in 1.2 s: 3 migrations applied", "next: windlass run --from web"] {
+        for part in [
+            "[migrate] succeeded in 1.2 s: 3 migrations applied",
+            "next: windlass run --from web",
+        ] {
             assert!(end.contains(part), "{part} in\n{end}");
         }
     }

@@ -372,11 +372,7 @@ mod tests {
     }
 
     fn spec(from: SecretSource) -> SecretSpec {
-        let file = SourceFile {
-            name: "windlass.yaml".into(),
-            path: "windlass.yaml".into(),
-            text: "secrets:\n".into(),
-        };
+        let file = SourceFile::new("windlass.yaml", "windlass.yaml", "secrets:\n");
         SecretSpec {
             from,
             key: None,
