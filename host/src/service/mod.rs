@@ -9,6 +9,7 @@ pub mod effect;
 pub mod egress;
 pub mod events;
 pub mod files;
+pub mod http;
 pub mod inert;
 pub mod limits;
 pub mod link;
@@ -16,6 +17,7 @@ pub mod process;
 pub mod secret;
 pub mod sql;
 pub mod stdio;
+pub mod tcp;
 pub mod wasi;
 
 use crate::{
@@ -59,6 +61,13 @@ impl State {
             .secrets
             .as_ref()
             .ok_or_else(|| unequipped("secrets"))
+    }
+
+    fn connector(&self) -> Result<&Arc<egress::Connector>, Failure> {
+        self.services
+            .connector
+            .as_ref()
+            .ok_or_else(|| unequipped("connections"))
     }
 }
 

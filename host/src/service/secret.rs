@@ -179,6 +179,11 @@ fn check(granter: &Granter, capability: Capability, text: &SecretText) -> Result
     checked
 }
 
+/// Whether there is anything to swap.
+pub(crate) fn has_placeholder(text: &str) -> bool {
+    next_placeholder(text).is_some()
+}
+
 /// The text before the next placeholder, the placeholder, and the text behind it.
 fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
