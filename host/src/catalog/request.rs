@@ -22,6 +22,8 @@ pub struct RequestRow {
     pub when: Vec<Pointer>,
     /// Pointers that must not.
     pub unless: Vec<Pointer>,
+    /// `http` only: sending a request twice does no harm (a login), so that none is an effect, whatever its method.
+    pub idempotent: bool,
     /// One sentence for the auditor.
     pub reason: String,
 }
@@ -74,7 +76,7 @@ const PARTS: [(&str, Part); 8] = [
     ("sqlite-directory", Part::SqliteDirectory),
 ];
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "capability",
     "mode",
     "from",
@@ -83,6 +85,7 @@ const KEYS: [&str; 9] = [
     "format",
     "when",
     "unless",
+    "idempotent",
     "reason",
 ];
 
@@ -112,6 +115,7 @@ pub(super) fn parse(row: &Json) -> Result<RequestRow, Vec<String>> {
     let format = problems.keep(format(row));
     let when = problems.keep(pointers(row, "when"));
     let unless = problems.keep(pointers(row, "unless"));
+    let idempotent = problems.keep(idempotent(row));
     let reason = problems.keep(reason(row));
     let complete = || {
         Some(RequestRow {
@@ -122,6 +126,7 @@ pub(super) fn parse(row: &Json) -> Result<RequestRow, Vec<String>> {
             format: format?,
             when: when?,
             unless: unless?,
+            idempotent: idempotent?,
             reason: reason?,
         })
     };
@@ -219,6 +224,16 @@ fn pointers(row: &Map<String, Json>, key: &str) -> Result<Vec<Pointer>, String> 
     }
 }
 
+fn idempotent(row: &Map<String, Json>) -> Result<bool, String> {
+    let is_http = row.get("capability").is_some_and(|name| name == "http");
+    match row.get("idempotent") {
+        None => Ok(false),
+        Some(Json::Bool(idempotent)) if is_http => Ok(*idempotent),
+        Some(Json::Bool(_)) => Err("`idempotent` belongs to `http` only".into()),
+        Some(_) => Err("`idempotent` has to be true or false".into()),
+    }
+}
+
 fn reason(row: &Map<String, Json>) -> Result<String, String> {
     /// An auditor reads it in a table.
     const LONGEST: usize = 300;
@@ -279,6 +294,9 @@ impl std::fmt::Display for RequestRow {
         if let Some(format) = &self.format {
             write!(formatter, " as {format}")?;
         }
+        if self.idempotent {
+            formatter.write_str(", idempotent")?;
+        }
         for (word, pointers) in [("when", &self.when), ("unless", &self.unless)] {
             for pointer in pointers {
                 write!(formatter, ", {word} with:{pointer}")?;
@@ -308,6 +326,14 @@ mod tests {
         check(
             json!({ "capability": "http", "from": "/checks/*/http", "part": "origin", "reason": "r" }),
             Ok("with:/checks/*/http (origin)"),
+        );
+        check(
+            json!({ "capability": "http", "from": "/address", "idempotent": true, "reason": "r" }),
+            Ok("with:/address, idempotent"),
+        );
+        check(
+            json!({ "capability": "env", "from": "/a", "idempotent": true, "reason": "r" }),
+            Err(&["belongs to `http` only"]),
         );
         check(
             json!({ "capability": "files", "mode": "ro", "value": "/workspace", "reason": "r" }),

@@ -288,6 +288,7 @@ mod tests {
             format: None,
             when: Vec::new(),
             unless: Vec::new(),
+            idempotent: false,
             reason: "because".into(),
         }
     }

@@ -2,12 +2,17 @@
 
 use crate::{
     failure::Failure,
+    grant::Granter,
     plan::Plan,
     secret::Store,
     service::{
         Services,
+        effect::Effects,
         egress::{Connector, SystemResolver},
+        events::Log,
+        http::Http,
         secret::Secrets,
+        wasi::HttpSender,
     },
     value::Value,
 };
@@ -35,6 +40,27 @@ impl Wiring {
             connector: Some(self.connector.clone()),
             ..Services::default()
         }
+    }
+
+    /// What sends the requests of one attempt. It is there without a grant too: then it explains in the log what is missing.
+    pub fn http(
+        &self,
+        services: &Services,
+        granter: &Granter,
+        effects: &Arc<Effects>,
+        log: Log,
+        idempotent: bool,
+    ) -> Arc<dyn HttpSender> {
+        Arc::new(Http {
+            granter: granter.clone(),
+            connector: self.connector.clone(),
+            effects: effects.clone(),
+            secrets: services.secrets.clone(),
+            log,
+            idempotent,
+            limits: Default::default(),
+            sent: Arc::default(),
+        })
     }
 
     /// The `with:` block as the guest sees it: a placeholder wherever a secret is.

@@ -3,7 +3,10 @@
 use super::{Bytes, MAXIMUM_VALUE, openssl};
 use crate::{
     failure::Turn,
-    pipeline::model::{Kdf, SecretSource, SecretSpec},
+    pipeline::{
+        env_file,
+        model::{Kdf, SecretSource, SecretSpec},
+    },
 };
 use std::{
     io,
@@ -87,7 +90,7 @@ impl Sources {
                 let content = self.decrypted(&path, lock)?;
                 match key {
                     None => Ok(Some(without_newline(content))),
-                    Some(key) => line(&path, &content, key).map(Some),
+                    Some(key) => line(&path, &content, key, &self.variable).map(Some),
                 }
             }
         }
@@ -219,17 +222,30 @@ fn without_newline(mut content: Bytes) -> Bytes {
 }
 
 /// The value of `key` in an env file; the last line with that name wins.
-fn line(path: &Path, content: &[u8], key: &str) -> Result<Bytes, SourceError> {
+fn line(
+    path: &Path,
+    content: &[u8],
+    key: &str,
+    outer: &dyn Fn(&str) -> Option<String>,
+) -> Result<Bytes, SourceError> {
     let text = std::str::from_utf8(content).map_err(|_| SourceError::NotText(path.into()))?;
-    let value_of = |line: &str| {
-        let (name, value) = line.trim().split_once('=')?;
-        (name.trim() == key).then(|| Zeroizing::new(value.trim().as_bytes().to_vec()))
-    };
-    text.lines()
-        .rev()
-        .find_map(value_of)
-        .ok_or_else(|| SourceError::NoLine {
-            path: path.into(),
-            key: key.into(),
-        })
+    let lines = env_file::parse(text, outer).map_err(|problems| SourceError::EnvFile {
+        path: path.into(),
+        problem: match problems.first() {
+            Some(first) => format!("line {}: {}", first.line, first.message),
+            None => "it cannot be read".into(),
+        },
+    })?;
+    let mut found = None;
+    for (name, value) in lines {
+        // Every value of such a file may be a secret: those that are not asked for are overwritten too.
+        let value = Zeroizing::new(value.into_bytes());
+        if name == key {
+            found = Some(value);
+        }
+    }
+    found.ok_or_else(|| SourceError::NoLine {
+        path: path.into(),
+        key: key.into(),
+    })
 }

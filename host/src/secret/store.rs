@@ -392,7 +392,7 @@ mod tests {
     fn read(path: &Path) -> io::Result<Vec<u8>> {
         let content: &[u8] = match path.to_str() {
             Some("/root/token") => b"file-token\n",
-            Some("/root/.env") => b"# a comment\nA=first-value\nB=second-value\n",
+            Some("/root/.env") => b"# a comment\nA=first-value\nB=\"second-value\" # why\nD=${SIGNING_KEY}\n",
             Some("/run/secrets/vault-id") => b"docker-value",
             Some("/elsewhere") => b"elsewhere-value",
             Some("/root/sealed") => b"Salted__12345678................",
@@ -459,7 +459,9 @@ mod tests {
         check(spec(SecretSource::Env("ABSENT".into())), Err("secret.missing"));
         check(spec(file("token", None)), Ok("file-token"));
         check(spec(file(".env", Some("B"))), Ok("second-value"));
+        check(spec(file(".env", Some("D"))), Ok("signing-value"));
         check(spec(file(".env", Some("C"))), Err("secret.missing"));
+        check(spec(file("token", Some("C"))), Err("secret.not-text"));
         check(spec(file("nothing", None)), Err("secret.missing"));
         check(spec(file("locked", None)), Err("secret.unavailable"));
         check(
