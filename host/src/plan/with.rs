@@ -288,7 +288,7 @@ mod tests {
 
     #[track_caller]
     fn check(with: impl Into<Value>, expected: &[&str]) {
-        let places = Nowhere(Arc::new(SourceFile { name: "a".into(), path: "a".into(), text: "x".into() }));
+        let places = Nowhere(Arc::new(SourceFile::new("a", "a", "x")));
         let problems = schema().check("p", &with.into(), &places);
         let shown: Vec<String> = problems
             .sorted()
