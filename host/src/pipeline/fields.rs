@@ -6,7 +6,7 @@ use super::{
     node::{Entry, Kind, Node},
     problems::{Problems, quoted, suggest},
 };
-use crate::{diagnostic::Diagnostic, source::Span};
+use crate::{diagnostic::Diagnostic, name::StageName, source::Span};
 use std::time::Duration;
 
 /// The known keys of one map, taken one after the other.
@@ -208,5 +208,23 @@ pub(crate) fn entries(node: Option<Node>, what: &str, problems: &mut Problems) -
     match node {
         Some(node) if !node.is_null() => map(node, what, problems).unwrap_or_default(),
         _ => Vec::new(),
+    }
+}
+
+/// Whether a text can be a name.
+pub(crate) fn is_word(text: &str) -> bool {
+    StageName::new(text).is_ok()
+}
+
+/// Names that expressions can use without quotes, and cells without confusion.
+pub(crate) fn check_word(name: &str, what: &str, span: &Span, problems: &mut Problems) {
+    if !is_word(name) {
+        let message = format!("{} cannot be the name of a {what}", quoted(name));
+        problems.error_with_help(
+            "pipeline.name",
+            span,
+            message,
+            "it takes 1 to 64 letters, digits, `_` and `-`, not starting with `-`",
+        );
     }
 }

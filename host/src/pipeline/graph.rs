@@ -10,13 +10,19 @@ use indexmap::{IndexMap, IndexSet};
 /// The longest list of names that is searched for a near one.
 const SEARCHED: usize = 1_000;
 
-/// Fills in `needs` of every stage. `elsewhere` are the names of the other section (`stages` or `finally`).
-pub(crate) fn resolve(
-    stages: &mut [ReadStage],
-    section: &str,
-    elsewhere: &IndexSet<Box<str>>,
-    problems: &mut Problems,
-) {
+/// The two sections of stages, by the names that stand in the file: also of stages that had mistakes.
+#[derive(Clone, Copy)]
+pub(crate) struct Sections<'a> {
+    /// The names of the section that is resolved.
+    pub(crate) own: &'a IndexSet<Box<str>>,
+    /// Those of the other one.
+    pub(crate) other: &'a IndexSet<Box<str>>,
+    /// Whether the section runs after the other: it may then look at everything there.
+    pub(crate) is_last: bool,
+}
+
+/// Fills in `needs` of every stage.
+pub(crate) fn resolve(stages: &mut [ReadStage], sections: Sections<'_>, problems: &mut Problems) {
     let mut cells: IndexMap<String, Vec<StageName>> = IndexMap::new();
     for one in stages.iter() {
         cells
@@ -29,9 +35,9 @@ pub(crate) fn resolve(
         for (name, span) in &one.needs {
             match cells.get(name) {
                 Some(names) => needs.extend(names.iter().cloned()),
-                // What runs after everything may look at everything.
-                None if elsewhere.contains(name.as_str()) && section == "finally" => {}
-                None => unknown(name, span, &cells, elsewhere, problems),
+                None if sections.own.contains(name.as_str()) => {}
+                None if sections.other.contains(name.as_str()) && sections.is_last => {}
+                None => unknown(name, span, sections, problems),
             }
         }
         one.stage.needs = needs.into_iter().collect();
@@ -39,19 +45,13 @@ pub(crate) fn resolve(
     refuse_circles(stages, &cells, problems);
 }
 
-fn unknown(
-    name: &str,
-    span: &Span,
-    cells: &IndexMap<String, Vec<StageName>>,
-    elsewhere: &IndexSet<Box<str>>,
-    problems: &mut Problems,
-) {
-    if elsewhere.contains(name) {
+fn unknown(name: &str, span: &Span, sections: Sections<'_>, problems: &mut Problems) {
+    if sections.other.contains(name) {
         let message =
             format!("`{name}` stands in `finally`: it runs after all stages, so no stage can wait for it");
         return problems.error("pipeline.needs", span, message);
     }
-    let help = suggest(name, cells.keys().take(SEARCHED).map(String::as_str));
+    let help = suggest(name, sections.own.iter().take(SEARCHED).map(|known| &**known));
     problems.error_with_help("pipeline.needs", span, format!("unknown stage `{name}`"), help);
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn cells(node: Option<Node>, reading: &mut Reading<'_>) -> Vec<Cell> 
     let (special, axes): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(special);
     let mut axis_values: Vec<(String, Vec<Json>)> = Vec::new();
     for entry in axes {
-        super::check_word(&entry.key, "matrix key", &entry.key_span, reading.problems);
+        super::fields::check_word(&entry.key, "matrix key", &entry.key_span, reading.problems);
         let values = axis(&entry, reading);
         axis_values.push((entry.key.into(), values));
     }
@@ -77,9 +77,11 @@ pub(crate) fn cells(node: Option<Node>, reading: &mut Reading<'_>) -> Vec<Cell> 
 }
 
 fn axis(entry: &Entry, reading: &mut Reading<'_>) -> Vec<Json> {
+    // What was wrong stands for one unknown value: references to it are no further mistakes.
+    let unusable = || vec![Json::Null];
     let what = format!("the matrix key `{}`", entry.key);
     let Some(value) = reading.constant(&entry.value, "matrix", &Cell::new()) else {
-        return Vec::new();
+        return unusable();
     };
     match value.to_json(&mut |_| String::new()) {
         Json::Array(items) if !items.is_empty() && items.iter().all(is_scalar) => items,
@@ -88,9 +90,9 @@ fn axis(entry: &Entry, reading: &mut Reading<'_>) -> Vec<Json> {
             reading
                 .problems
                 .error("pipeline.matrix", &entry.value.span, message);
-            Vec::new()
+            unusable()
         }
-        _ => wrong(&entry.value, &what, "a list", reading.problems).unwrap_or_default(),
+        _ => wrong(&entry.value, &what, "a list", reading.problems).unwrap_or_else(unusable),
     }
 }
 
@@ -132,7 +134,7 @@ fn partial_cells(entry: &Entry, reading: &mut Reading<'_>) -> Vec<(Cell, Span)> 
         match value.to_json(&mut |_| String::new()) {
             Json::Object(values) if !values.is_empty() && values.values().all(is_scalar) => {
                 for key in values.keys() {
-                    super::check_word(key, "matrix key", &item.span, reading.problems);
+                    super::fields::check_word(key, "matrix key", &item.span, reading.problems);
                 }
                 cells.push((values.into_iter().collect(), item.span));
             }

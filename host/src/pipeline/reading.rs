@@ -152,7 +152,7 @@ impl Reading<'_> {
         place: &'static str,
         matrix: &IndexMap<String, Json>,
     ) -> Option<Value> {
-        let before = self.problems.has_errors();
+        let before = self.problems.count();
         let template = self.template(node.clone());
         self.check(&template, Place::Constant(place), matrix, &mut Uses::default());
         let (no_cells, no_secrets) = (IndexMap::new(), IndexMap::new());
@@ -170,7 +170,7 @@ impl Reading<'_> {
             Ok(value) => Some(value),
             Err(found) => {
                 // A reference that was reported as forbidden has no value either: once is enough.
-                if !before || !self.problems.has_errors() {
+                if before == self.problems.count() {
                     found.into_iter().for_each(|(span, message)| {
                         self.problems.error("pipeline.expression", &span, message)
                     });

@@ -8,10 +8,11 @@ use super::{
     problems::{Problems, quoted, suggest},
 };
 use crate::{
+    diagnostic::Diagnostic,
     name::{SecretName, StageName},
     source::Span,
 };
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::path::PathBuf;
 
 const KDFS: &[(&str, Kdf)] = &[
@@ -36,6 +37,40 @@ pub(crate) fn read(node: Option<Node>, problems: &mut Problems) -> IndexMap<Secr
         }
     }
     secrets
+}
+
+/// `stage://` must name a stage.
+pub(crate) fn check_stages(
+    secrets: &IndexMap<SecretName, SecretSpec>,
+    stages: &IndexSet<Box<str>>,
+    problems: &mut Problems,
+) {
+    for spec in secrets.values() {
+        if let SecretSource::Stage { stage, .. } = &spec.from {
+            if !stages.contains(stage.as_str()) {
+                let message = super::expression::unknown(
+                    "stage",
+                    stage.as_str(),
+                    stages.iter().take(1_000).map(|name| &**name),
+                );
+                problems.error("pipeline.secret", &spec.span, message);
+            }
+        }
+    }
+}
+
+/// The files of the root that a stage must not be given with a whole tree.
+pub(crate) fn files(secrets: &IndexMap<SecretName, SecretSpec>, env_files: &[(String, Span)]) -> Vec<String> {
+    let sources = secrets
+        .values()
+        .flat_map(|spec| std::iter::once(&spec.from).chain(&spec.key));
+    let paths = sources.filter_map(|source| match source {
+        SecretSource::File { path, .. } => path.to_str().map(String::from),
+        _ => None,
+    });
+    let all = paths.chain(env_files.iter().map(|(path, _)| path.clone()));
+    all.map(|path| path.trim_start_matches("./").to_string())
+        .collect()
 }
 
 fn secret(name: &SecretName, entry: Entry, problems: &mut Problems) -> Option<SecretSpec> {
@@ -95,6 +130,14 @@ fn secret(name: &SecretName, entry: Entry, problems: &mut Problems) -> Option<Se
 
 fn source(node: Node, name: &SecretName, problems: &mut Problems) -> Option<SecretSource> {
     let (url, span) = text(node, &format!("the source of the secret `{name}`"), problems)?;
+    if !url.contains("://") {
+        // Without the place: the snippet would show the secret that somebody pasted here.
+        let message = format!(
+            "{span}: the secret `{name}` is written into the file; this must be the URL of where it comes from"
+        );
+        problems.push(Diagnostic::error("pipeline.secret", message).help(format!("it can be: {FORMS}")));
+        return None;
+    }
     match parse(&url) {
         Ok(source) => Some(source),
         Err(message) => {
@@ -110,11 +153,7 @@ fn refuse(message: &str, span: &Span, problems: &mut Problems) {
 
 /// The source that a URL names. No message shows the text: it may be a secret that somebody put in the wrong place.
 fn parse(url: &str) -> Result<SecretSource, String> {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(
-            "a secret is not written into the file: this must be the URL of where it comes from".to_string(),
-        );
-    };
+    let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     if super::expression::holds_expression(url) {
         return Err("the source of a secret cannot hold an expression".to_string());
     }

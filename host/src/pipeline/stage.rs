@@ -251,9 +251,9 @@ fn condition(node: Node, reading: &mut Reading<'_>) -> Template {
         },
         _ => node,
     };
-    let before = reading.problems.has_errors();
+    let before = reading.problems.count();
     let template = reading.template(node);
-    if !matches!(template.kind(), TemplateKind::Expression(_)) && before == reading.problems.has_errors() {
+    if !matches!(template.kind(), TemplateKind::Expression(_)) && before == reading.problems.count() {
         reading.problems.error_with_help(
             "pipeline.expression",
             template.span(),

@@ -61,7 +61,7 @@ impl Vars {
     fn declare(&mut self, entry: Entry, problems: &mut Problems) {
         let name = entry.key.to_string();
         let span = entry.key_span;
-        super::check_word(&name, "variable", &span, problems);
+        super::fields::check_word(&name, "variable", &span, problems);
         let short = |kind, span| Declaration {
             kind,
             required: false,

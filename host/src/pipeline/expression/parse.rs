@@ -163,12 +163,18 @@ impl<'a> Rewritten<'a> {
         self.original.floor_char_boundary(byte.saturating_sub(added))
     }
 
-    /// The words of a reference that starts there.
+    /// The words of a reference that starts there, or of a call whose bracket that is.
     fn reference_range(&self, byte: usize) -> Range<usize> {
-        let start = self.original_position(byte);
+        let position = self.original_position(byte);
         let part = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
-        let length = self.original[start..].bytes().take_while(part).count();
-        start..start + length.max(1)
+        let (before, after) = self.original.split_at(position);
+        if after.starts_with('(') {
+            let name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+            let length = before.bytes().rev().take_while(name).count();
+            return position - length..position;
+        }
+        let length = after.bytes().take_while(part).count();
+        position..position + length.max(1)
     }
 
     fn explain(&self, errors: cel::ParseErrors) -> Vec<ParseProblem> {

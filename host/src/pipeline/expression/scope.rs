@@ -75,6 +75,8 @@ impl Scope<'_> {
                     first,
                     self.matrix.keys().map(String::as_str),
                 )),
+                // Values are never null: this one had a mistake.
+                Some(Json::Null) => Found::Value(Value::Unknown),
                 Some(value) => walk(value, rest, "matrix value", first),
             },
             Root::Secrets => self.secret(first, rest),
