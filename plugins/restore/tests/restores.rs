@@ -138,6 +138,17 @@ fn one_damaged_file_stops_everything() {
 }
 
 #[test]
+fn a_whole_file_with_other_data_is_damaged() {
+    let mut machine = machine();
+    let path = machine.at(&format!("backups/{}/manifest.json", id::derive(RUN, "backup")));
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["sources"]["app"]["content-sha256"] = manifest["sources"]["files"]["content-sha256"].clone();
+    fs::write(path, manifest.to_string()).unwrap();
+    let error = check_refused(&mut machine, json!({}), "restore.damaged");
+    assert!(error.message.contains("other data"), "{}", error.message);
+}
+
+#[test]
 fn targets_that_hold_something_are_refused_together() {
     let mut machine = machine();
     machine.write("new/precious.txt", "mine");

@@ -29,7 +29,7 @@ pub struct Machine {
     pub moves: Vec<String>,
     /// The first move whose description holds the text fails so.
     pub fault: Option<(String, Error)>,
-    /// A byte of every file written by a move that holds the text is flipped afterwards, as a bad disk does.
+    /// A letter of whatever a move that holds the text writes is changed on the way, as a bad disk does.
     pub rot: Option<String>,
     pub cancelled: bool,
 }
@@ -183,10 +183,14 @@ impl Host for Machine {
             source_exit: None,
             artifact: None,
         };
-        if self.rot.as_ref().is_some_and(|text| what.contains(text))
-            && let Some(last) = written.last_mut()
-        {
-            *last ^= 1;
+        if self.rot.as_ref().is_some_and(|text| what.contains(text)) {
+            // A letter: the stream keeps its form, only what it says is wrong.
+            written
+                .iter_mut()
+                .rev()
+                .find(|byte| byte.is_ascii_alphanumeric())
+                .into_iter()
+                .for_each(|byte| *byte ^= 1);
         }
         self.store(to, &written, options.replace)?;
         Ok(copied)
