@@ -1,5 +1,7 @@
 //! Whole backups on a machine with real files and databases: what is published, what is refused, what is removed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 
 use serde_json::{Value, json};

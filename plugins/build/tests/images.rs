@@ -1,5 +1,7 @@
 //! Directories into archives and back: digests, reproducibility, bases, and what happens when something is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;

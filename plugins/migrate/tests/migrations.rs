@@ -1,5 +1,7 @@
 //! Directories of SQL files against a real SQLite: what is applied, what is refused, and what is left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

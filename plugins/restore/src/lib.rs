@@ -2,6 +2,8 @@
 //!
 //! [`stage`] is the whole of it; this file only ties it to the host.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 mod choose;
 pub mod config;
 pub mod stage;

@@ -1,5 +1,7 @@
 //! Backups made by the plugin `backup`, restored on a machine with real files and databases.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 
 use serde_json::{Value, json};

@@ -4,6 +4,8 @@
 //! [`manifest`], which is written last: where it is, the backup is published. [`prove`] restores into scratch and compares.
 //! Bytes move through the [`host`]; the plugins `backup` and `restore` decide what for.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 pub mod clock;
 pub mod host;
 pub mod id;

@@ -120,7 +120,7 @@ impl Database for Sqlite {
     fn query(&self, statement: &str, parameters: &[Value]) -> Result<Rows, Error> {
         let connection = self.connection.borrow();
         let mut prepared = connection.prepare(statement).map_err(|error| failed(0, &error))?;
-        let columns: Vec<String> = prepared.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
         let mut rows = prepared
             .query(rusqlite::params_from_iter(texts(parameters)))
             .unwrap();
