@@ -105,16 +105,19 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn walk(&mut self, machine: &impl Automaton) -> StateID {
-        let mut state = start(machine);
-        for (at, byte) in self.text.iter().enumerate() {
-            state = machine.next_state(Anchored::No, state, *byte);
-            if machine.is_special(state) && machine.is_match(state) {
-                for index in 0..machine.match_len(state) {
-                    self.compare(machine.match_pattern(state, index).as_usize(), at + 1);
-                }
+        let (mut state, mut at) = (start(machine), 0);
+        loop {
+            (state, at) = next_match(machine, state, self.text, at);
+            if !machine.is_match(state) {
+                return state;
+            }
+            for index in 0..machine.match_len(state) {
+                self.compare(machine.match_pattern(state, index).as_usize(), at);
+            }
+            if at == self.text.len() {
+                return state;
             }
         }
-        state
     }
 
     /// The anchor of a pattern ends at `end`: is the rest there too?
@@ -129,6 +132,18 @@ impl Search<'_> {
             self.pending = self.pending.min(start);
         }
     }
+}
+
+/// Reads up to where an anchor ends, or the text. The one loop over every byte: nothing else is in it.
+#[inline(never)]
+fn next_match(machine: &impl Automaton, mut state: StateID, text: &[u8], from: usize) -> (StateID, usize) {
+    for (at, byte) in text.iter().enumerate().skip(from) {
+        state = machine.next_state(Anchored::No, state, *byte);
+        if machine.is_special(state) && machine.is_match(state) {
+            return (state, at + 1);
+        }
+    }
+    (state, text.len())
 }
 
 fn anchor(pattern: &[u8]) -> &[u8] {
