@@ -2,3 +2,4 @@
 
 pub mod attempt;
 pub mod component;
+pub mod workspace;

@@ -1,0 +1,5 @@
+//! The real binary against whole projects.
+
+mod contract;
+mod quickstart;
+mod secrets;
