@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
         "windlass:artifacts/store.writer": crate::service::artifact::Writer,
         "windlass:artifacts/store.reader": crate::service::artifact::Reader,
         "windlass:secrets/store.secret": crate::service::secret::Handle,
+        "windlass:sql/database.connection": crate::service::sql::Connection,
     },
 });
 

@@ -13,11 +13,14 @@ pub mod http;
 pub mod inert;
 pub mod limits;
 pub mod link;
+pub(crate) mod patience;
 pub mod process;
 pub mod secret;
 pub mod sql;
 pub mod stdio;
 pub mod tcp;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod wasi;
 
 use crate::{
