@@ -4,39 +4,39 @@ use crate::{
     event::{RunEvent, StageReport},
     failure::Failure,
     journal::{Journal, LogLine},
-    name::RunId,
-    report::redact::Redactor,
+    report::{Reporter, Stamped, redact::Redactor},
 };
-use std::{fs::File, sync::Arc, time::Instant};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// The reports of one run.
 pub(super) struct Reports {
     redactor: Redactor,
     journal: Arc<dyn Journal>,
-    began: Instant,
+    reporters: Vec<Box<dyn Reporter>>,
 }
 
 impl Reports {
     pub(super) fn new(redactor: Redactor, journal: Arc<dyn Journal>) -> Self {
-        Self { redactor, journal, began: Instant::now() }
+        Self { redactor, journal, reporters: Vec::new() }
     }
 
-    pub(super) fn add_json(&mut self, _run: &RunId) {}
-    pub(super) fn add_tty(&mut self, _colour: bool) {}
-    pub(super) fn add_plain(&mut self, _colour: bool) {}
-    pub(super) fn add_junit(&mut self, _file: File) {}
+    pub(super) fn add(&mut self, reporter: impl Reporter + 'static) {
+        self.reporters.push(Box::new(reporter));
+    }
 
     /// Until the last sender of events is gone.
-    pub(super) fn consume(self, mut events: mpsc::Receiver<RunEvent>) {
+    pub(super) fn consume(mut self, mut events: mpsc::Receiver<RunEvent>) {
         while let Some(mut event) = events.blocking_recv() {
             redact(&mut event, &self.redactor);
             if let RunEvent::StageLog { stage, attempt, level, message, fields } = &event {
                 let (stage, attempt, level) = (stage.clone(), *attempt, *level);
                 self.journal.log(LogLine { stage, attempt, level, message: message.clone(), fields: fields.clone() });
             }
-            eprintln!("{:?} {event:?}", self.began.elapsed());
+            let stamped = Stamped { ts: jiff::Timestamp::now(), event };
+            self.reporters.iter_mut().for_each(|reporter| reporter.event(&stamped));
         }
+        self.reporters.iter_mut().for_each(|reporter| reporter.finish());
     }
 }
 

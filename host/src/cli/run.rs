@@ -21,11 +21,12 @@ use crate::{
     name::{RunId, SecretName},
     pattern::Pattern,
     plan::Plan,
-    report::redact::Redactor,
+    report::{ci::Ci, json::JsonLines, junit::Junit, plain::Plain, redact::Redactor, summary::Palette, tty::Tty},
     run::{Exit, Options, Run, attempt::Workshop, ledger::Ledger, scratch::ScratchPool, wiring::Wiring},
     sandbox::{Loaded, Sandbox, SandboxSettings},
     secret::{self, Sources},
 };
+use indicatif::ProgressDrawTarget;
 use std::{
     collections::{BTreeMap, HashMap},
     io::IsTerminal,
@@ -95,7 +96,7 @@ impl Ready {
             exit_code,
         });
         let (events, receiver) = mpsc::channel(EVENTS);
-        let reporting = self.reporting(&id, command, redactor, journal.clone(), receiver, printer)?;
+        let reporting = self.reporting(command, redactor, journal.clone(), receiver, printer)?;
         let stop = signal::watch().or_else(|error| {
             let message = format!("signals cannot be watched: {error}");
             printer.stop(&Failure::new(Turn::Environment, "system.signals", message))
@@ -185,7 +186,6 @@ impl Ready {
 
     fn reporting(
         &self,
-        id: &RunId,
         command: &RunArguments,
         redactor: Redactor,
         journal: Arc<dyn Journal>,
@@ -193,20 +193,21 @@ impl Ready {
         printer: &Printer,
     ) -> Result<std::thread::JoinHandle<()>> {
         let mut reports = Reports::new(redactor, journal);
+        let palette = Palette { colour: printer.colour };
         let progress = match command.progress {
             Progress::Auto if std::io::stderr().is_terminal() => Progress::Tty,
             Progress::Auto => Progress::Plain,
             chosen => chosen,
         };
         match progress {
-            Progress::Json => reports.add_json(id),
-            Progress::Tty => reports.add_tty(printer.colour),
-            _ => reports.add_plain(printer.colour),
+            Progress::Json => reports.add(JsonLines::new(std::io::stdout())),
+            Progress::Tty => reports.add(Tty::new(ProgressDrawTarget::stderr(), palette)),
+            _ => reports.add(Plain::new(std::io::stderr(), palette, Ci::detect(&|name| std::env::var(name).ok()))),
         }
         for Report { path, .. } in command.reports.iter().filter(|report| report.kind == ReportKind::Junit) {
             let path = self.project.open_path(path);
             match std::fs::File::create(&path) {
-                Ok(file) => reports.add_junit(file),
+                Ok(file) => reports.add(Junit::new(file)),
                 Err(error) => return printer.stop(&report_failure(&path, &error)),
             }
         }

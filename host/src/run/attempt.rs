@@ -4,7 +4,7 @@ use super::{
     driver::{Ended, Exit},
     ledger::Ledger,
     scratch::ScratchPool,
-    wiring::Wiring,
+    wiring::{Making, Wiring},
 };
 use crate::{
     capability::Capability,
@@ -20,7 +20,6 @@ use crate::{
     service::{
         context::Context,
         effect::Effects,
-        events::Log,
         files::{Mount, Mounts},
         limits::Limits,
         link::{Interfaces, Kind},
@@ -189,12 +188,15 @@ impl Workshop {
         let grant = self.approved.grant(given.stage);
         let granter = Granter::new(grant.clone(), given.ledger.clone());
         let effects = Arc::new(Effects::new(given.run.to_string(), stage.name.clone(), given.ledger.clone(), given.is_planning));
-        let mut services = self.wiring.services();
+        let services = self.wiring.services(&Making {
+            plugin: &planned.plugin,
+            stage: &stage.name,
+            attempt: given.attempt,
+            granter: &granter,
+            effects: &effects,
+            events: &given.events,
+        });
         let config = self.wiring.config(&services, &given.with);
-        let log = Log::new(stage.name.clone(), given.attempt, given.events.clone(), &Limits::default());
-        let mut requests = planned.plugin.requests.iter().filter(|row| row.capability == Capability::Http);
-        let idempotent = requests.clone().next().is_some() && requests.all(|row| row.idempotent);
-        services.http = Some(self.wiring.http(&services, &granter, &effects, log, idempotent));
         let context = Context {
             pipeline: self.plan().pipeline.name.clone(),
             stage: stage.name.clone(),

@@ -1,66 +1,77 @@
 //! Which services an attempt gets. The only place that knows all of them.
 
 use crate::{
+    artifact,
+    capability::Capability,
+    catalog::Descriptor,
+    event::RunEvent,
     failure::Failure,
     grant::Granter,
+    name::StageName,
     plan::Plan,
     secret::Store,
     service::{
         Services,
+        artifact::Artifacts,
         effect::Effects,
         egress::{Connector, SystemResolver},
         events::Log,
-        http::Http,
+        http::{self, Http},
+        limits,
         secret::Secrets,
-        wasi::HttpSender,
     },
     value::Value,
 };
 use serde_json::Value as Json;
 use std::{path::Path, sync::Arc};
+use tokio::sync::mpsc;
 
 /// What the services of all attempts of a run share.
 pub struct Wiring {
     secrets: Arc<Store>,
     connector: Arc<Connector>,
+    artifacts: artifact::Store,
+}
+
+/// The attempt that services are made for.
+pub struct Making<'a> {
+    pub plugin: &'a Descriptor,
+    pub stage: &'a StageName,
+    pub attempt: u32,
+    pub granter: &'a Granter,
+    pub effects: &'a Arc<Effects>,
+    pub events: &'a mpsc::Sender<RunEvent>,
 }
 
 impl Wiring {
     /// # Errors
-    /// `origins:` of the pipeline is not valid; the state directory cannot be used.
-    pub fn new(plan: &Plan, root: &Path, secrets: Arc<Store>, _state: &Path) -> Result<Self, Failure> {
+    /// `origins:` of the pipeline is not valid.
+    pub fn new(plan: &Plan, root: &Path, secrets: Arc<Store>, state: &Path) -> Result<Self, Failure> {
         let connector = Connector::new(&plan.pipeline.origins, root, Arc::new(SystemResolver))?;
-        Ok(Self { secrets, connector: Arc::new(connector) })
+        Ok(Self { secrets, connector: Arc::new(connector), artifacts: artifact::Store::new(state) })
     }
 
     /// The services of one attempt: they share nothing with another's but the run's stores.
-    pub fn services(&self) -> Services {
-        Services {
-            secrets: Some(Arc::new(Secrets::new(self.secrets.clone()))),
-            connector: Some(self.connector.clone()),
-            ..Services::default()
-        }
-    }
-
-    /// What sends the requests of one attempt. It is there without a grant too: then it explains in the log what is missing.
-    pub fn http(
-        &self,
-        services: &Services,
-        granter: &Granter,
-        effects: &Arc<Effects>,
-        log: Log,
-        idempotent: bool,
-    ) -> Arc<dyn HttpSender> {
-        Arc::new(Http {
-            granter: granter.clone(),
+    pub fn services(&self, making: &Making<'_>) -> Services {
+        let secrets = Arc::new(Secrets::new(self.secrets.clone()));
+        let mut requests = making.plugin.requests.iter().filter(|row| row.capability == Capability::Http);
+        let http = Http {
+            granter: making.granter.clone(),
             connector: self.connector.clone(),
-            effects: effects.clone(),
-            secrets: services.secrets.clone(),
-            log,
-            idempotent,
-            limits: Default::default(),
+            effects: making.effects.clone(),
+            secrets: Some(secrets.clone()),
+            log: Log::new(making.stage.clone(), making.attempt, making.events.clone(), &limits::Limits::default()),
+            // Each row may be about another service: one that is not idempotent makes effects of all.
+            idempotent: requests.all(|row| row.idempotent),
+            limits: http::Limits::default(),
             sent: Arc::default(),
-        })
+        };
+        Services {
+            http: Some(Arc::new(http)),
+            artifacts: Some(Artifacts::new(self.artifacts.clone())),
+            secrets: Some(secrets),
+            connector: Some(self.connector.clone()),
+        }
     }
 
     /// The `with:` block as the guest sees it: a placeholder wherever a secret is.
