@@ -90,8 +90,8 @@ impl Diagnostic {
         renderer.render(&[group]).trim_end().to_string()
     }
 
+    /// One snippet a file with all of its places; places that are far apart get one each.
     fn snippets(&self) -> Vec<Snippet<'_, annotate_snippets::Annotation<'_>>> {
-        let mut snippets: Vec<Snippet<'_, _>> = Vec::new();
         let primary = self
             .span
             .iter()
@@ -100,26 +100,56 @@ impl Diagnostic {
             .related
             .iter()
             .map(|(span, label)| (AnnotationKind::Context, span, Some(label.as_str())));
-        let places: Vec<_> = primary.chain(related).collect();
-        let mut files: Vec<&Span> = Vec::new();
-        for (_, span, _) in &places {
-            if !files.iter().any(|known| known.file == span.file) {
-                files.push(span);
+        let mut groups: Vec<Vec<Place<'_>>> = Vec::new();
+        for place in primary.chain(related) {
+            let together = |group: &&mut Vec<Place<'_>>| {
+                let lines = whole_lines(group.iter().chain([&place]));
+                group[0].1.file == place.1.file && lines.len() <= NEARBY
+            };
+            match groups.iter_mut().find(together) {
+                Some(group) => group.push(place),
+                None => groups.push(vec![place]),
             }
         }
-        for first in files {
-            let mut snippet = Snippet::source(first.file.text.as_str()).path(first.file.name.as_str());
-            for (kind, span, label) in places.iter().filter(|(_, span, _)| span.file == first.file) {
-                let annotation = kind.span(span.range());
-                snippet = snippet.annotation(match label {
-                    Some(label) => annotation.label(*label),
-                    None => annotation,
-                });
-            }
-            snippets.push(snippet);
-        }
-        snippets
+        groups.iter().map(|group| snippet(group)).collect()
     }
+}
+
+/// Text that is marked: how, where, and what is said beside it.
+type Place<'a> = (AnnotationKind, &'a Span, Option<&'a str>);
+
+/// How much of a file one snippet is made from. The renderer walks over all of it: a thousand problems in a file of 40 MB
+/// would take minutes.
+const NEARBY: usize = 64 << 10;
+
+fn snippet<'a>(places: &[Place<'a>]) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let file = &places[0].1.file;
+    let lines = whole_lines(places);
+    let first = Span::new(file, lines.start..lines.start).line_column().0;
+    let mut snippet = Snippet::source(&file.text[lines.clone()])
+        .line_start(first)
+        .path(file.name.as_str());
+    for (kind, span, label) in places {
+        let range = span.range();
+        let annotation = kind.span(range.start - lines.start..range.end - lines.start);
+        snippet = snippet.annotation(match label {
+            Some(label) => annotation.label(*label),
+            None => annotation,
+        });
+    }
+    snippet
+}
+
+/// The lines on which the places stand, and those between.
+fn whole_lines<'p, 'a: 'p>(places: impl IntoIterator<Item = &'p Place<'a>>) -> std::ops::Range<usize> {
+    let (mut start, mut end) = (usize::MAX, 0);
+    for (_, span, _) in places {
+        let (text, range) = (&span.file.text, span.range());
+        start = start.min(text[..range.start].rfind('\n').map_or(0, |newline| newline + 1));
+        let rest = text[range.end..].find('\n');
+        end = end.max(rest.map_or(text.len(), |newline| range.end + newline));
+    }
+    start.min(end)..end
 }
 
 /// Many problems, in the order of their places.
