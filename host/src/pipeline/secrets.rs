@@ -46,15 +46,15 @@ pub(crate) fn check_stages(
     problems: &mut Problems,
 ) {
     for spec in secrets.values() {
-        if let SecretSource::Stage { stage, .. } = &spec.from {
-            if !stages.contains(stage.as_str()) {
-                let message = super::expression::unknown(
-                    "stage",
-                    stage.as_str(),
-                    stages.iter().take(1_000).map(|name| &**name),
-                );
-                problems.error("pipeline.secret", &spec.span, message);
-            }
+        if let SecretSource::Stage { stage, .. } = &spec.from
+            && !stages.contains(stage.as_str())
+        {
+            let message = super::expression::unknown(
+                "stage",
+                stage.as_str(),
+                stages.iter().take(1_000).map(|name| &**name),
+            );
+            problems.error("pipeline.secret", &spec.span, message);
         }
     }
 }

@@ -6,12 +6,12 @@ use super::{
     grants,
     keys::{DEFAULTS, RETRY_KEYS, STAGE},
     matrix::{self, Cell},
-    model::{PluginReference, Retry, Rollback, SecretSource, Stage},
+    model::{Grant, PluginReference, Retry, Rollback, SecretSource, Stage},
     node::{Entry, Kind, Node},
     problems::{Problems, quoted},
     reading::{Place, Reading, Uses},
 };
-use crate::{name::StageName, source::Span};
+use crate::{capability::Capability, name::StageName, pattern::Pattern, source::Span};
 use std::{path::PathBuf, time::Duration};
 
 /// What stages use that do not say otherwise.
@@ -156,7 +156,7 @@ impl Parts {
             None => Vec::new(),
         };
         grants::refuse_secret_files(&allow, secret_files, reading);
-        let needs = self.needs(&cell, reading);
+        let needs = self.needs(&cell, &allow, reading);
         let uses = self.uses.as_ref()?;
         let name = match cell.is_empty() {
             true => self.name.clone(),
@@ -199,8 +199,8 @@ impl Parts {
         Some(ReadStage { stage, needs })
     }
 
-    /// `needs`, the stages whose outputs are used, and those that put the secrets that are used.
-    fn needs(&self, cell: &Cell, reading: &mut Reading<'_>) -> Vec<(String, Span)> {
+    /// `needs`, the stages whose outputs are used, and those that put the secrets that are used or granted.
+    fn needs(&self, cell: &Cell, allow: &[Grant], reading: &mut Reading<'_>) -> Vec<(String, Span)> {
         let mut needs = Vec::new();
         for node in &self.needs {
             if let Some(name) = reading.constant_text(node, "an element of `needs`", "needs", cell) {
@@ -209,15 +209,33 @@ impl Parts {
         }
         let known = |name: &str| reading.stages.contains(name);
         needs.extend(self.used.stages.iter().filter(|(name, _)| known(name)).cloned());
-        for (secret, span) in &self.used.secrets {
-            let source = reading.secrets.get(secret.as_str()).map(|spec| &spec.from);
-            if let Some(SecretSource::Stage { stage, .. }) = source {
-                if known(stage.as_str()) {
-                    needs.push((stage.to_string(), span.clone()));
+        needs.extend(
+            self.used
+                .secrets
+                .iter()
+                .filter_map(|(name, span)| putter(name, span, reading)),
+        );
+        // A stage may be granted what it puts itself; to wait for itself for that would be a circle.
+        let granted = allow
+            .iter()
+            .filter_map(|grant| match (grant.capability, &grant.pattern) {
+                (Capability::SecretsUse | Capability::SecretsReveal, Pattern::Name(name)) => {
+                    putter(name, &grant.span, reading)
                 }
-            }
-        }
+                _ => None,
+            });
+        needs.extend(granted.filter(|(stage, _)| stage != self.name.as_str()));
         needs
+    }
+}
+
+/// The stage that puts a secret of the run, where one does.
+fn putter(secret: &str, span: &Span, reading: &Reading<'_>) -> Option<(String, Span)> {
+    match &reading.secrets.get(secret)?.from {
+        SecretSource::Stage { stage, .. } if reading.stages.contains(stage.as_str()) => {
+            Some((stage.to_string(), span.clone()))
+        }
+        _ => None,
     }
 }
 

@@ -214,7 +214,7 @@ fn an_overlay_is_laid_over_the_file() {
 
 #[test]
 fn a_stage_waits_for_what_it_uses() {
-    let text = "windlass: 1\nname: p\nsecrets: { db: stage://fetch/db }\nstages:\n  fetch: { uses: vault }\n  build: { uses: b, matrix: { os: [x, y] } }\n  use: { uses: c, with: { url: \"${{ secrets.db.url }}\" } }\n  out: { uses: c, with: { all: \"${{ stages.build.outputs }}\" }, if: \"${{ stages.use.outputs.ok }}\" }\n  last: { uses: d, needs: [build, out] }\nfinally:\n  tidy: { uses: e, with: { x: \"${{ stages.last.outputs.x }}\" } }\n  after: { uses: e, needs: [tidy] }\n";
+    let text = "windlass: 1\nname: p\nsecrets: { db: stage://fetch/db }\nstages:\n  fetch: { uses: vault }\n  build: { uses: b, matrix: { os: [x, y] } }\n  use: { uses: c, with: { url: \"${{ secrets.db.url }}\" } }\n  out: { uses: c, with: { all: \"${{ stages.build.outputs }}\" }, if: \"${{ stages.use.outputs.ok }}\" }\n  last: { uses: d, needs: [build, out] }\n  granted: { uses: d, allow: { secrets: { use: [db] } } }\nfinally:\n  tidy: { uses: e, with: { x: \"${{ stages.last.outputs.x }}\" } }\n  after: { uses: e, needs: [tidy] }\n";
     let pipeline = World::new(text).pipeline();
     let check = |stage: &str, expected: &[&str]| assert_eq!(needs(&pipeline, stage), expected, "{stage}");
     check("fetch", &[]);
@@ -222,6 +222,7 @@ fn a_stage_waits_for_what_it_uses() {
     check("use", &["fetch"]);
     check("out", &["build[os=x]", "build[os=y]", "use"]);
     check("last", &["build[os=x]", "build[os=y]", "out"]);
+    check("granted", &["fetch"]);
     check("tidy", &[]);
     check("after", &["tidy"]);
     assert_eq!(pipeline.cells["build"].len(), 2);
@@ -233,6 +234,23 @@ fn a_stage_waits_for_what_it_uses() {
             stage,
             name: "db".into()
         }
+    );
+}
+
+#[test]
+fn a_stage_cannot_use_the_secret_that_it_puts() {
+    let text = |stage: &str| {
+        World::new(&format!(
+            "windlass: 1\nname: p\nsecrets: {{ s: stage://a/s }}\nstages:\n  a: {{ uses: x, {stage} }}\n"
+        ))
+    };
+    text("with: { s: \"${{ secrets.s }}\" }").check_problem("these stages wait for each other: a -> a");
+    assert_eq!(
+        needs(
+            &text("allow: { secrets: { put: [s], use: [s] } }").pipeline(),
+            "a"
+        ),
+        Vec::<String>::new()
     );
 }
 
