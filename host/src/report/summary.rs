@@ -126,12 +126,6 @@ fn render_failure(
     line(text, "  in: ", &place);
     render_lines(text, stage);
     render_details(text, failure.details.as_ref());
-    if !failure.stack.is_empty() {
-        line(text, "  ", "stack of the plugin, innermost first:");
-        failure.stack.iter().for_each(|frame| line(text, "    ", frame));
-    }
-    render_advice(text, failure);
-    text.push('\n');
 }
 
 fn cause(failure: &Failure, palette: Palette) -> String {
