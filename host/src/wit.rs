@@ -12,6 +12,8 @@ wasmtime::component::bindgen!({
     // A service that keeps something behind a handle names its type here.
     with: {
         "windlass:artifacts/store.writer": crate::service::artifact::Writer,
+        "windlass:flow/streams.source": crate::service::flow::Source,
+        "windlass:flow/streams.sink": crate::service::flow::Sink,
         "windlass:artifacts/store.reader": crate::service::artifact::Reader,
         "windlass:secrets/store.secret": crate::service::secret::Handle,
         "windlass:sql/database.connection": crate::service::sql::Connection,

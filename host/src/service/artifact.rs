@@ -41,7 +41,7 @@ pub struct Writer {
 
 /// A name that is reserved for this attempt.
 #[derive(Debug)]
-pub(super) struct Target {
+pub struct Target {
     pub(super) run: RunId,
     pub(super) stage: StageName,
     pub(super) name: String,

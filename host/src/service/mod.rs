@@ -9,6 +9,7 @@ pub mod effect;
 pub mod egress;
 pub mod events;
 pub mod files;
+pub mod flow;
 pub mod http;
 pub mod inert;
 pub mod limits;

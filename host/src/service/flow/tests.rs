@@ -1,0 +1,276 @@
+//! Copies between real directories, without a guest.
+
+use super::{
+    copy::{Copied, Options, copy},
+    place::Place,
+    sink::Sink,
+    source::Source,
+    stop::Stop,
+};
+use crate::failure::Failure;
+use cap_std::{ambient_authority, fs::Dir};
+use rusqlite::Connection;
+use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc};
+use tokio_util::sync::CancellationToken;
+
+struct Ground {
+    root: tempfile::TempDir,
+    directory: Arc<Dir>,
+    stop: Stop,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("temporary directory");
+        fs::create_dir(root.path().join("scratch")).expect("made");
+        let directory = Dir::open_ambient_dir(root.path(), ambient_authority()).expect("opens");
+        Self {
+            root,
+            directory: Arc::new(directory),
+            stop: Stop(CancellationToken::new()),
+        }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn place(&self, name: &str) -> Place {
+        Place {
+            directory: self.directory.clone(),
+            path: name.into(),
+            shown: format!("/workspace/{name}"),
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("has one")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    fn copy(&self, from: Source, to: Sink, options: &str) -> Result<Copied, Failure> {
+        let scratch = Arc::new(self.directory.open_dir("scratch").expect("opens"));
+        let copied = copy(&from, to, &Options::parse(options)?, &scratch, &self.stop);
+        let left = fs::read_dir(self.path("scratch")).expect("reads").count();
+        assert_eq!(left, 0, "the scratch directory is left empty");
+        let aside = fs::read_dir(self.root.path())
+            .expect("reads")
+            .filter_map(Result::ok);
+        let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".windlass-");
+        assert!(
+            aside.map(|entry| entry.file_name()).all(|name| !ours(&name)),
+            "nothing is left beside"
+        );
+        copied
+    }
+
+    fn code(&self, from: Source, to: Sink, options: &str) -> String {
+        self.copy(from, to, options).expect_err("refused").code
+    }
+}
+
+fn bytes(text: &str) -> Source {
+    Source::Bytes(text.as_bytes().to_vec())
+}
+
+const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+#[test]
+fn files_are_replaced_whole_or_not_at_all() {
+    let ground = Ground::new();
+    ground.write("a", "hello");
+    let to = || Sink::File(ground.place("deep/b"));
+    let copied = ground
+        .copy(Source::File(ground.place("a")), to(), "")
+        .expect("copied");
+    assert_eq!((copied.bytes_in, copied.bytes_out), (5, 5));
+    assert_eq!(
+        (copied.sha256_in.as_str(), copied.sha256_out.as_str()),
+        (HELLO, HELLO)
+    );
+    let shown = || fs::read_to_string(ground.path("deep/b")).expect("reads");
+    assert_eq!(shown(), "hello");
+    let expect = format!(r#"{{"expect":"sha256:{}"}}"#, "0".repeat(64));
+    assert_eq!(ground.code(bytes("other"), to(), &expect), "flow.digest");
+    assert_eq!(
+        ground.code(Source::File(ground.place("none")), to(), ""),
+        "file.missing"
+    );
+    assert_eq!(
+        ground.code(Source::File(ground.place("deep")), to(), ""),
+        "file.missing"
+    );
+    ground.stop.0.cancel();
+    assert_eq!(
+        ground.code(Source::File(ground.place("a")), to(), ""),
+        "cancelled"
+    );
+    assert_eq!(shown(), "hello");
+}
+
+#[test]
+fn compression_there_and_back() {
+    for codec in ["zstd", "gzip"] {
+        let ground = Ground::new();
+        let text = "windlass ".repeat(10_000);
+        ground.write("a", &text);
+        let packed = ground
+            .copy(
+                Source::File(ground.place("a")),
+                Sink::File(ground.place("b")),
+                &format!(r#"{{"compress":"{codec}"}}"#),
+            )
+            .expect("copied");
+        assert!(packed.bytes_out < packed.bytes_in / 10, "{packed:?}");
+        let decompress = format!(r#"{{"decompress":"{codec}"}}"#);
+        let to = || Sink::File(ground.place("c"));
+        let back = ground
+            .copy(Source::File(ground.place("b")), to(), &decompress)
+            .expect("copied");
+        assert_eq!(
+            (back.sha256_in, back.sha256_out),
+            (packed.sha256_out, packed.sha256_in)
+        );
+        let whole = fs::read(ground.path("b")).expect("reads");
+        fs::remove_file(ground.path("c")).expect("removed");
+        for cut in [whole.len() / 2, whole.len() - 1] {
+            fs::write(ground.path("b"), &whole[..cut]).expect("written");
+            let code = ground.code(Source::File(ground.place("b")), to(), &decompress);
+            assert_eq!(code, "flow.corrupt", "{codec} cut at {cut}");
+        }
+        assert_eq!(
+            ground.code(bytes("neither of them"), to(), &decompress),
+            "flow.corrupt"
+        );
+        assert!(!ground.path("c").exists());
+    }
+    let options = |text: &str| Options::parse(text).expect_err("refused").code;
+    assert_eq!(options(r#"{"compress":"zip"}"#), "flow.options");
+    assert_eq!(
+        options(r#"{"compress":"zstd","decompress":"gzip"}"#),
+        "flow.options"
+    );
+    assert_eq!(options(r#"{"unknown":1}"#), "flow.options");
+}
+
+#[test]
+fn directories_there_and_back() {
+    let ground = Ground::new();
+    ground.write("from/b/one.txt", "1");
+    ground.write("from/a.sh", "#!/bin/sh");
+    fs::create_dir(ground.path("from/empty")).expect("made");
+    symlink("b/one.txt", ground.path("from/link")).expect("made");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(ground.path("from/a.sh"), mode).expect("set");
+    let from = |name: &str| Source::Directory(ground.place(name));
+    let packed = ground
+        .copy(from("from"), Sink::File(ground.place("one.tar")), "")
+        .expect("packed");
+    let tar = || Source::File(ground.place("one.tar"));
+    ground
+        .copy(tar(), Sink::Directory(ground.place("to")), "")
+        .expect("unpacked");
+    let again = ground.copy(from("to"), Sink::Discard, "").expect("packed");
+    assert_eq!(
+        again.sha256_in, packed.sha256_in,
+        "the same tree is the same stream"
+    );
+    assert_eq!(
+        ground.code(tar(), Sink::Directory(ground.place("to")), ""),
+        "target.not-empty"
+    );
+    ground.write("to/more", "x");
+    ground
+        .copy(tar(), Sink::Directory(ground.place("to")), r#"{"replace":true}"#)
+        .expect("replaced");
+    assert!(!ground.path("to/more").exists());
+    symlink("../../etc/passwd", ground.path("from/out")).expect("made");
+    assert_eq!(ground.code(from("from"), Sink::Discard, ""), "flow.source-failed");
+}
+
+#[test]
+fn archives_that_lead_out_are_refused_and_leave_nothing() {
+    let entry = |kind: tar::EntryType, name: &str, link: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        if !link.is_empty() {
+            header.set_link_name_literal(link).expect("fits");
+        }
+        header.set_cksum();
+        header
+    };
+    let check = |headers: &[tar::Header]| {
+        let ground = Ground::new();
+        let mut builder = tar::Builder::new(Vec::new());
+        for header in headers {
+            builder.append(header, std::io::empty()).expect("appends");
+        }
+        let archive = Source::Bytes(builder.into_inner().expect("finishes"));
+        assert_eq!(
+            ground.code(archive, Sink::Directory(ground.place("to")), ""),
+            "flow.corrupt"
+        );
+        assert!(!ground.path("to").exists());
+    };
+    use tar::EntryType as Kind;
+    check(&[entry(Kind::Regular, "../out", "")]);
+    check(&[entry(Kind::Regular, "/etc/out", "")]);
+    check(&[entry(Kind::Symlink, "a", "/etc")]);
+    check(&[entry(Kind::Symlink, "a", "../out")]);
+    check(&[entry(Kind::Link, "a", "b")]);
+    check(&[entry(Kind::Char, "a", "")]);
+    check(&[entry(Kind::Fifo, "a", "")]);
+    check(&[entry(Kind::Regular, "a", ""), entry(Kind::Regular, "a", "")]);
+}
+
+fn rows(path: &Path) -> i64 {
+    let connection = Connection::open(path).expect("opens");
+    connection
+        .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        .expect("counts")
+}
+
+#[test]
+fn databases_there_and_back() {
+    let ground = Ground::new();
+    let app = Connection::open(ground.path("app.db")).expect("opens");
+    app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n); INSERT INTO t VALUES (1), (2)")
+        .expect("made");
+    let from = || Source::Sqlite(ground.place("app.db"));
+    ground
+        .copy(from(), Sink::File(ground.place("copy.db")), "")
+        .expect("copied");
+    let copy = || Source::File(ground.place("copy.db"));
+    ground
+        .copy(copy(), Sink::Sqlite(ground.place("new.db")), "")
+        .expect("restored");
+    assert_eq!(rows(&ground.path("new.db")), 2);
+    assert_eq!(
+        ground.code(copy(), Sink::Sqlite(ground.place("new.db")), ""),
+        "target.not-empty"
+    );
+    app.execute_batch("INSERT INTO t VALUES (3)").expect("written");
+    ground
+        .copy(
+            copy(),
+            Sink::Sqlite(ground.place("app.db")),
+            r#"{"replace":true}"#,
+        )
+        .expect("restored");
+    assert_eq!(rows(&ground.path("app.db")), 2);
+    for damaged in [
+        "",
+        "this is no database at all, whatever its name may say about it",
+    ] {
+        let to = Sink::Sqlite(ground.place("other.db"));
+        assert_eq!(ground.code(bytes(damaged), to, ""), "flow.corrupt", "{damaged}");
+        assert!(!ground.path("other.db").exists());
+    }
+    symlink("app.db", ground.path("link.db")).expect("made");
+    let linked = Source::Sqlite(ground.place("link.db"));
+    assert_eq!(ground.code(linked, Sink::Discard, ""), "file.path");
+}
