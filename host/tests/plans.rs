@@ -23,6 +23,11 @@ fn plans(kind: &str) -> Vec<PathBuf> {
     files
 }
 
+/// The pipeline that the README starts with.
+fn quickstart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/quickstart.yaml")
+}
+
 fn load_file(path: &Path) -> Result<(Pipeline, Diagnostics), Diagnostics> {
     let shown = path.file_name().expect("a file").to_string_lossy().into_owned();
     load(&LoadRequest {
@@ -46,7 +51,7 @@ fn render(diagnostics: &Diagnostics) -> String {
 
 #[test]
 fn valid_plans_load_without_a_word() {
-    for path in plans("valid") {
+    for path in plans("valid").into_iter().chain([quickstart()]) {
         let loaded = load_file(&path);
         let said = match &loaded {
             Ok((_, warnings)) => render(warnings),
@@ -152,13 +157,17 @@ fn mutate(text: &str, random: &mut Random) -> String {
 fn a_thousand_mutations_never_panic_and_never_name_a_type() {
     let whole = plans("valid")
         .into_iter()
-        .find(|path| path.ends_with("whole.yaml"))
-        .expect("the file");
-    let text = fs::read_to_string(&whole).expect("readable");
+        .find(|path| path.ends_with("whole.yaml"));
+    for path in [whole.expect("the file"), quickstart()] {
+        mutations(&fs::read_to_string(path).expect("readable"));
+    }
+}
+
+fn mutations(text: &str) {
     let mut random = Random(7);
     let mut refused = 0;
     for round in 0..1_000 {
-        let mutated = mutate(&text, &mut random);
+        let mutated = mutate(text, &mut random);
         let loaded = load(&LoadRequest {
             root: Path::new("/project"),
             file: Path::new("/project/mutated.yaml"),
@@ -195,7 +204,7 @@ fn a_thousand_mutations_never_panic_and_never_name_a_type() {
 }
 
 mod schema {
-    use super::plans;
+    use super::{plans, quickstart};
     use std::fs;
     use windlass::pipeline::schema::schema;
 
@@ -210,7 +219,7 @@ mod schema {
 
     #[test]
     fn editors_accept_what_windlass_accepts() {
-        for path in plans("valid") {
+        for path in plans("valid").into_iter().chain([quickstart()]) {
             let document = json(&path).expect("valid YAML");
             let problems: Vec<String> = validator()
                 .iter_errors(&document)
