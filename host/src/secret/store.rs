@@ -87,6 +87,11 @@ impl Store {
         }
     }
 
+    /// What hides the values that are held here.
+    pub fn mask(&self) -> &dyn Mask {
+        &*self.mask
+    }
+
     /// The names of secrets with a value too short to be masked.
     pub fn short_values(&self) -> Vec<String> {
         self.held().short.iter().cloned().collect()

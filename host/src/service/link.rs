@@ -76,6 +76,7 @@ const SERVICES: &[(&str, Link)] = &[
     ("windlass:secrets/sink", super::secret::link_sink),
     ("windlass:tcp/probe", super::tcp::link),
     ("windlass:sql/database", super::sql::link),
+    ("windlass:process/runner", super::process::link),
 ];
 
 /// The resources of the interfaces: the real type also in the stub, because one interface hands another's handles on.

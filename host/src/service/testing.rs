@@ -4,7 +4,7 @@ use super::effect::{Begun, EffectLog, Effects, Intent};
 use crate::{
     capability::Capability,
     failure::Failure,
-    grant::{Decision, DecisionLog, Entry, Granter, StageGrant},
+    grant::{Decision, DecisionLog, Granter, StageGrant, stage_grant::Entry},
     name::StageName,
     pattern::Pattern,
 };
