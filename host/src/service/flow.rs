@@ -76,7 +76,10 @@ impl State {
     async fn copy(&mut self, from: Source, to: Sink, options: &str) -> Result<Json, Failure> {
         let options = Options::parse(options)?;
         let scratch = self.mounts.resolve("/tmp", Mode::ReadWrite)?.directory;
-        let stop = Stop(self.context.cancel.clone());
+        // An attempt that is dropped at its deadline takes the thread with it: nothing is published after it has ended.
+        let token = self.context.cancel.child_token();
+        let _dropped = token.clone().drop_guard();
+        let stop = Stop(token);
         let (leaves, arguments) = (to.leaves(), json!({ "from": from.name(), "to": to.name(), "options": named(&options) }));
         let work = || {
             blocking(move || {
