@@ -7,8 +7,7 @@ use crate::{
 };
 use cap_std::{ambient_authority, fs::Dir};
 use std::{
-    fs::DirBuilder,
-    os::{fd::AsRawFd, unix::fs::DirBuilderExt},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,10 +22,6 @@ pub struct Mount {
     /// Where the descriptor really is, links resolved: to see whether two mounts share a tree.
     real: PathBuf,
 }
-
-/// The private `/tmp` of one attempt: empty when it starts, gone when it ends.
-#[derive(Debug)]
-pub struct Scratch(PathBuf);
 
 /// All directories of an attempt.
 #[derive(Debug, Default)]
@@ -63,46 +58,6 @@ impl Mount {
             directory: Arc::new(directory),
             real,
         })
-    }
-}
-
-impl Scratch {
-    /// Makes one in `parent`, which exists.
-    ///
-    /// # Errors
-    /// `storage.failed`.
-    pub fn new(parent: &Path) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| {
-            let message = format!(
-                "no scratch directory can be made in `{}`: {error}",
-                parent.display()
-            );
-            Failure::new(Turn::Environment, "storage.failed", message)
-        };
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| failed(std::io::Error::other(error)))?;
-        let path = parent.join(format!("scratch-{}", hex::encode(random)));
-        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        Ok(Self(path))
-    }
-
-    /// As the guest sees it.
-    ///
-    /// # Errors
-    /// Those of [`Mount::open`].
-    pub fn mount(&self) -> Result<Mount, Failure> {
-        Mount::open("/tmp", &self.0, Mode::ReadWrite)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Most stages leave nothing in it: one call then, instead of walking a tree.
-        if std::fs::remove_dir(&self.0).is_err()
-            && let Err(error) = std::fs::remove_dir_all(&self.0)
-        {
-            tracing::warn!(%error, directory = %self.0.display(), "a scratch directory could not be removed");
-        }
     }
 }
 
@@ -225,23 +180,6 @@ mod tests {
             Some("files.shared-tree"),
         );
         check(&[("/x", "missing", ro)], Some("files.missing"));
-    }
-
-    #[test]
-    fn scratch_directories_leave_nothing() {
-        let root = tempfile::tempdir().expect("temporary");
-        let scratch = Scratch::new(root.path()).expect("made");
-        let mounts = Mounts::new(vec![scratch.mount().expect("opens")]).expect("one alone");
-        let resolved = mounts.resolve("/tmp/a", Mode::ReadWrite).expect("writable");
-        resolved
-            .directory
-            .write(&resolved.path, "left behind")
-            .expect("written");
-        drop(scratch);
-        let rest = std::fs::read_dir(root.path()).expect("there").count();
-        assert_eq!(rest, 0);
-        let missing = Scratch::new(&root.path().join("missing"));
-        assert_eq!(missing.expect_err("no parent").code, "storage.failed");
     }
 
     #[test]

@@ -4,9 +4,8 @@
 
 use super::State;
 use crate::{
-    capability::{ABI, ALWAYS_LINKED, Capability},
+    capability::{ABI, ALWAYS_LINKED},
     failure::{Failure, Turn},
-    grant::StageGrant,
     wit::{self, Abort},
 };
 use std::collections::BTreeMap;
@@ -32,22 +31,6 @@ pub enum Kind {
 pub struct Interfaces(BTreeMap<String, Kind>);
 
 impl Interfaces {
-    /// What a stage gets: of each capability that its plugin requests, the interfaces, real where the stage has a grant of it.
-    pub fn of(requested: impl IntoIterator<Item = Capability>, grant: &StageGrant) -> Self {
-        let mut interfaces = Self::default();
-        for capability in requested {
-            let kind = if grant.has(capability) {
-                Kind::Real
-            } else {
-                Kind::Stub
-            };
-            for name in capability.row().interfaces {
-                interfaces.add(*name, kind);
-            }
-        }
-        interfaces
-    }
-
     /// Adds an interface, `windlass:secrets/store`. `Real` wins over `Stub`.
     pub fn add(&mut self, name: impl Into<String>, kind: Kind) {
         let known = self.0.entry(name.into()).or_insert(kind);
