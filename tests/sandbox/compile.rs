@@ -7,7 +7,7 @@ use std::{
 };
 use windlass::{
     catalog::Component,
-    sandbox::{Sandbox, SandboxSettings},
+    sandbox::{Sandbox, SandboxSettings, compile::ARGUMENT},
 };
 use windlass_tests::component::{guest, module};
 
@@ -23,7 +23,7 @@ fn sandbox(compile_command: &str, cache: Option<PathBuf>) -> Sandbox {
 async fn the_child_compiles_and_the_cache_remembers() {
     let directory = tempfile::tempdir().expect("temporary");
     let cache = directory.path().join("cache");
-    let child = env!("CARGO_BIN_EXE_windlass-compile");
+    let child = env!("CARGO_BIN_EXE_windlass-under-test");
     let component = guest("hostile");
     let load = async |command: &str| {
         let sandbox = sandbox(command, Some(cache.clone()));
@@ -40,7 +40,7 @@ async fn the_child_compiles_and_the_cache_remembers() {
     let entries = std::fs::read_dir(&cache).expect("made").flatten();
     let code = entries
         .map(|entry| entry.path())
-        .find(|path| path.ends_with("key") == false);
+        .find(|path| !path.ends_with("key"));
     let code = code.expect("one component is kept");
     let mut bytes = std::fs::read(&code).expect("read");
     let middle = bytes.len() / 2;
@@ -55,7 +55,7 @@ async fn the_child_compiles_and_the_cache_remembers() {
 
 #[tokio::test]
 async fn what_does_not_compile() {
-    let child = sandbox(env!("CARGO_BIN_EXE_windlass-compile"), None);
+    let child = sandbox(env!("CARGO_BIN_EXE_windlass-under-test"), None);
     let check = async |bytes: Vec<u8>, code: &str, part: &str| {
         let failure = child
             .load(&Component::new("./p.wasm", bytes))
@@ -111,9 +111,11 @@ async fn a_compiler_that_is_killed() {
 /// The child puts itself under its limits before it reads a byte: they are seen from outside while it waits.
 #[test]
 fn the_child_is_limited() {
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_windlass-compile"))
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_windlass-under-test"))
+        .arg(ARGUMENT)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("starts");
     let path = format!("/proc/{}/limits", child.id());

@@ -4,3 +4,4 @@ mod compile;
 mod hostile;
 mod imports;
 mod isolation;
+mod matrix;
