@@ -59,6 +59,23 @@ impl Descriptor {
             })
     }
 
+    /// For whoever wants to run the plugin `reference`, not only to look at it.
+    ///
+    /// # Errors
+    /// `plugin.undeclared-import`.
+    pub fn check_imports(&self, reference: &str) -> Result<(), Failure> {
+        let undeclared: Vec<&str> = self.undeclared().collect();
+        if undeclared.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "plugin `{reference}` imports {} without a request for it in its metadata",
+            undeclared.join(", ")
+        );
+        Err(refuse("plugin.undeclared-import", message)
+            .help("its author has to declare the capability, with a reason, in the plugin's `requests`"))
+    }
+
     /// The interfaces, without version, of the capabilities that are requested.
     pub fn requested_interfaces(&self) -> impl Iterator<Item = &'static str> {
         self.requests
@@ -453,7 +470,9 @@ mod tests {
         let undeclared = |import: &str| {
             let bytes = component(LIFECYCLE, import, METADATA);
             let descriptor = describe(&Component::new("p", bytes)).expect("valid");
-            descriptor.undeclared().count()
+            let count = descriptor.undeclared().count();
+            assert_eq!(descriptor.check_imports("p").is_err(), count > 0);
+            count
         };
         assert_eq!(undeclared(PROBE), 0);
         assert_eq!(undeclared("windlass:stage/context@0.1.0"), 0);

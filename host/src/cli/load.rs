@@ -54,7 +54,11 @@ pub(super) fn plan(project: &Project, pipeline: Pipeline) -> std::result::Result
         if descriptors.contains_key(&stage.uses) || failed.contains(&stage.uses) {
             continue;
         }
-        match describe(project, &stage.uses) {
+        let described = describe(project, &stage.uses).and_then(|(component, descriptor)| {
+            descriptor.check_imports(&component.reference)?;
+            Ok((component, descriptor))
+        });
+        match described {
             Ok((component, descriptor)) => {
                 components.insert(stage.uses.clone(), component);
                 descriptors.insert(stage.uses.clone(), Arc::new(descriptor));
