@@ -185,6 +185,17 @@ fn directories_there_and_back() {
         .copy(tar(), Sink::Directory(ground.place("to")), r#"{"replace":true}"#)
         .expect("replaced");
     assert!(!ground.path("to/more").exists());
+    // What was granted as a whole cannot be renamed: its parts are exchanged.
+    let root = || Place {
+        directory: Arc::new(ground.directory.open_dir("to").expect("opens")),
+        path: ".".into(),
+        shown: "/mnt/to".into(),
+    };
+    ground.write("to/more", "x");
+    assert_eq!(ground.code(tar(), Sink::Directory(root()), ""), "target.not-empty");
+    ground.copy(tar(), Sink::Directory(root()), r#"{"replace":true}"#).expect("replaced");
+    let again = ground.copy(from("to"), Sink::Discard, "").expect("packed");
+    assert_eq!(again.sha256_in, packed.sha256_in);
     symlink("../../etc/passwd", ground.path("from/out")).expect("made");
     assert_eq!(ground.code(from("from"), Sink::Discard, ""), "flow.source-failed");
 }
