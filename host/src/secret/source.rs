@@ -14,16 +14,19 @@ use std::{
 };
 use zeroize::Zeroizing;
 
+/// Looks a variable of the process up.
+pub type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// Reads a file: see [`read_bounded`].
+pub type ReadFile = Box<dyn Fn(&Path) -> io::Result<Vec<u8>> + Send + Sync>;
+
 /// The outside, handed in: nothing here reads the environment or a disk by itself.
 pub struct Sources {
     /// `file://` paths are relative to it.
     pub root: PathBuf,
-    /// A variable of the process.
-    pub variable: Box<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub variable: Variables,
     /// `/run/secrets`.
     pub docker_secrets: PathBuf,
-    /// See [`read_bounded`].
-    pub read: Box<dyn Fn(&Path) -> io::Result<Vec<u8>> + Send + Sync>,
+    pub read: ReadFile,
 }
 
 /// Why a source gave no value.

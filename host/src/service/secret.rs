@@ -355,6 +355,123 @@ impl sink::Host for State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        grant::{Decision, DecisionLog, StageGrant, stage_grant::Entry},
+        name::StageName,
+        pipeline::model::{SecretSource, SecretSpec},
+        report::redact::Redactor,
+        secret::Sources,
+        source::{SourceFile, Span},
+    };
+
+    struct NoDecisions;
+
+    impl DecisionLog for NoDecisions {
+        fn record(&self, _decision: &Decision) {}
+    }
+
+    fn granter(names: &[&str]) -> Granter {
+        let entries = names.iter().map(|name| Entry {
+            capability: Capability::SecretsUse,
+            pattern: Pattern::Name(name.to_string()),
+            rule: "a.yaml:1:1".into(),
+        });
+        let stage = StageName::new("check").expect("valid");
+        let grant = StageGrant::new(stage, "p".into(), entries.collect());
+        Granter::new(Arc::new(grant), Arc::new(NoDecisions))
+    }
+
+    fn secrets() -> Secrets {
+        let spec = |variable: &str| SecretSpec {
+            from: SecretSource::Env(variable.into()),
+            key: None,
+            kdf: None,
+            hosts: Vec::new(),
+            span: Span::new(&Arc::new(SourceFile::new("a.yaml", "a.yaml", "")), 0..0),
+        };
+        let specs = ["user", "password"].map(|text| (name(text), spec(text)));
+        let sources = Sources {
+            root: "/".into(),
+            variable: Box::new(|name| Some(format!("{name}/value"))),
+            docker_secrets: "/".into(),
+            read: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
+        };
+        let redactor = Arc::new(Redactor::new());
+        Secrets::new(Arc::new(Store::new(
+            specs.into_iter().collect(),
+            sources,
+            redactor,
+        )))
+    }
+
+    fn name(text: &str) -> SecretName {
+        SecretName::new(text).expect("valid")
+    }
+
+    fn secret(text: &str) -> SecretText {
+        SecretText::Secret {
+            name: name(text),
+            field: None,
+        }
+    }
+
+    /// What a text with a placeholder for `user:urlencode(password)` becomes, and how it is shown.
+    #[track_caller]
+    fn check(granted: &[&str], expected: Result<&str, &str>) {
+        let secrets = secrets();
+        let encoded = SecretText::UrlEncode(Box::new(secret("password")));
+        let derived = SecretText::Concat(vec![secret("user"), SecretText::Literal(":".into()), encoded]);
+        let text = format!("sql://{}@host", secrets.placeholder(&derived));
+        assert_eq!(secrets.describe(&text), "sql://<user>:<password>@host");
+        let swapped = secrets.swap(&granter(granted), &text, Place::Local);
+        let swapped = swapped
+            .as_ref()
+            .map(|text| text.as_str())
+            .map_err(|failure| failure.code.as_str());
+        assert_eq!(swapped, expected);
+    }
+
+    #[test]
+    fn a_derived_text_needs_every_secret_in_it() {
+        check(
+            &["user", "password"],
+            Ok("sql://user/value:password%2Fvalue@host"),
+        );
+        check(&["user"], Err("grant.denied"));
+        check(&["password"], Err("grant.denied"));
+        check(&[], Err("grant.denied"));
+    }
+
+    #[test]
+    fn placeholders_are_of_one_attempt() {
+        let (one, other) = (secrets(), secrets());
+        let placeholder = one.placeholder(&secret("user"));
+        assert_eq!(one.placeholder(&secret("user")), placeholder);
+        assert_ne!(other.placeholder(&secret("user")), placeholder);
+        let refused = other.swap(&granter(&["user"]), &placeholder, Place::Local);
+        assert_eq!(
+            refused.err().map(|failure| failure.code).as_deref(),
+            Some("secret.placeholder")
+        );
+    }
+
+    #[test]
+    fn handles_by_name_and_by_placeholder() {
+        let secrets = secrets();
+        let placeholder = secrets.placeholder(&secret("user"));
+        let code = |granted: &[&str], text: &str| {
+            secrets
+                .handle(&granter(granted), text)
+                .err()
+                .map(|failure| failure.code)
+        };
+        assert_eq!(code(&["user"], "user"), None);
+        assert_eq!(code(&["user"], &placeholder), None);
+        assert_eq!(code(&[], "user").as_deref(), Some("grant.denied"));
+        assert_eq!(code(&[], &placeholder).as_deref(), Some("grant.denied"));
+        assert_eq!(code(&["absent"], "absent").as_deref(), Some("secret.undeclared"));
+        assert_eq!(code(&["user"], "not a name").as_deref(), Some("secret.name"));
+    }
 
     #[test]
     fn placeholders_are_found_whole() {

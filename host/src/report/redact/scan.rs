@@ -75,7 +75,7 @@ impl Scanner {
         let mut search = Search {
             scanner: self,
             text: text.as_bytes(),
-            found: if masked > 0 { vec![0..masked] } else { Vec::new() },
+            found: (masked > 0).then_some(0..masked).into_iter().collect(),
             pending: text.len(),
         };
         let state = match &self.machine {
