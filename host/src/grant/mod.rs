@@ -4,4 +4,4 @@ pub mod approve;
 pub mod stage_grant;
 
 pub use approve::{ApprovedPlan, approve};
-pub use stage_grant::{Decision, DecisionLog, Granter, StageGrant};
+pub use stage_grant::{Decision, DecisionLog, Entry, Granter, StageGrant};
