@@ -1,9 +1,10 @@
 //! What went wrong, whose turn it is, and what to type next.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who can mend it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Turn {
     /// The plugin's author.

@@ -10,7 +10,7 @@ use super::{
 pub(super) fn schema(command: &SchemaArguments, printer: &Printer) -> Result<ExitCode> {
     let schema = match command.of {
         SchemaOf::Pipeline => crate::pipeline::schema::schema(),
-        SchemaOf::Events => serde_json::Value::Null,
+        SchemaOf::Events => crate::report::json::schema(),
     };
     printer.data(&format!("{schema:#}"));
     Ok(ExitCode::SUCCEEDED)
