@@ -24,8 +24,26 @@ impl Ci {
         }
     }
 
+    /// The text with nothing left in it that the service takes for a command: plugins write to this log too.
+    ///
+    /// GitHub's runner reads `::command::` behind any indentation, and `##[command]` anywhere in a line.
+    pub fn harmless(self, text: &str) -> String {
+        if self != Self::GitHub {
+            return text.into();
+        }
+        let mut safe = String::with_capacity(text.len());
+        for line in text.split_inclusive('\n') {
+            if line.trim_start().starts_with("::") {
+                safe.push_str("| ");
+            }
+            safe.push_str(&line.replace("##[", "## ["));
+        }
+        safe
+    }
+
     /// A group of lines that is folded, or open where something failed.
     pub fn group(self, name: &str, at_seconds: i64, title: &str, lines: &str, failed: bool) -> String {
+        let lines = self.harmless(lines);
         match self {
             Self::GitHub if failed => format!("{title}\n{lines}"),
             Self::GitHub => format!("::group::{title}\n{lines}::endgroup::\n"),
@@ -78,6 +96,17 @@ mod tests {
         check("BUILDKITE", "true", Some(Ci::Buildkite));
         check("BUILDKITE", "false", None);
         check("CI", "true", None);
+    }
+
+    #[test]
+    fn a_plugins_text_is_no_command() {
+        let check = |text: &str, shown: &str| assert_eq!(Ci::GitHub.harmless(text), shown);
+        check("a :: b\n", "a :: b\n");
+        check("one\n  ::error::x\nthree", "one\n|   ::error::x\nthree");
+        check("[web] ##[add-mask]e\n", "[web] ## [add-mask]e\n");
+        assert_eq!(Ci::GitLab.harmless("::x"), "::x");
+        let group = Ci::GitHub.group("a", 7, "stage a", "::stop-commands::x\n", false);
+        assert_eq!(group, "::group::stage a\n| ::stop-commands::x\n::endgroup::\n");
     }
 
     #[test]

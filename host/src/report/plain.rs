@@ -35,6 +35,14 @@ impl<W: Write + Send> Plain<W> {
         }
     }
 
+    /// A text that no stage's group takes in.
+    fn text(&mut self, text: &str) {
+        match self.ci {
+            Some(ci) => self.out.text(&ci.harmless(text)),
+            None => self.out.text(text),
+        }
+    }
+
     fn stage_line(&mut self, stage: &StageName, text: &str) {
         let mut lines = String::new();
         for part in text.lines() {
@@ -76,11 +84,11 @@ impl<W: Write + Send> Reporter for Plain<W> {
                 stages
                     .iter()
                     .for_each(|stage| self.release(stage, stamped, false));
-                self.out.text(&summary::render(&self.story, self.palette));
+                self.text(&summary::render(&self.story, self.palette));
             }
             other => match line_of(other, self.palette) {
                 Some((Some(stage), text)) => self.stage_line(stage, &text),
-                Some((None, text)) => self.out.text(&format!("{text}\n")),
+                Some((None, text)) => self.text(&format!("{text}\n")),
                 None => {}
             },
         }
@@ -88,7 +96,7 @@ impl<W: Write + Send> Reporter for Plain<W> {
 
     fn finish(&mut self) {
         let rest: Vec<String> = self.held.drain().map(|(_, lines)| lines).collect();
-        rest.iter().for_each(|lines| self.out.text(lines));
+        rest.iter().for_each(|lines| self.text(lines));
     }
 }
 
@@ -208,6 +216,40 @@ mod tests {
         assert!(text.contains(group), "{text}");
         assert!(
             text.contains("::error title=stage web::`web` answered 301, expected 200\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_failure_of_several_lines_is_no_command() {
+        let mut events = samples::failed_run();
+        let mut said = 0;
+        for stamped in &mut events {
+            if let RunEvent::StageFinished { report, .. } = &mut stamped.event
+                && let Some(failure) = &mut report.failure
+            {
+                failure.message = "no\n::set-output name=a::b".into();
+                failure.help = Some("help\n::stop-commands::x".into());
+                said += 1;
+            }
+        }
+        assert_eq!(said, 1);
+        let mut bytes = Vec::new();
+        let mut report = Plain::new(&mut bytes, Palette { colour: false }, Some(Ci::GitHub));
+        events.iter().for_each(|stamped| report.event(stamped));
+        report.finish();
+        let text = String::from_utf8(bytes).expect("text");
+        let commands = text.lines().filter(|line| line.trim_start().starts_with("::"));
+        let commands: Vec<&str> = commands.collect();
+        assert_eq!(
+            commands,
+            [
+                "::group::stage migrate",
+                "::endgroup::",
+                "::error title=stage web::no%0A::set-output name=a::b",
+                "::group::stage migrate",
+                "::endgroup::",
+            ],
             "{text}"
         );
     }
