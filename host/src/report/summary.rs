@@ -50,11 +50,12 @@ pub fn render(story: &Story, palette: Palette) -> String {
         return String::new();
     };
     let mut text = String::new();
-    let failures: Vec<(&StageName, &StageStory, &Failure)> = story
+    let mut failures: Vec<(&StageName, &StageStory, &Failure)> = story
         .stages
         .iter()
         .filter_map(|(name, stage)| Some((name, stage, stage.report.as_ref()?.failure.as_ref()?)))
         .collect();
+    failures.sort_by_key(|(_, stage, _)| (was_cancelled(stage), stage.finished));
     for (name, stage, failure) in &failures {
         render_failure(&mut text, name, stage, failure, palette);
     }
@@ -72,6 +73,12 @@ pub fn render(story: &Story, palette: Palette) -> String {
     }
     render_end(&mut text, story, end, palette);
     text
+}
+
+/// A stage is cancelled because of another one, or of a person: it is not the cause.
+fn was_cancelled(stage: &StageStory) -> bool {
+    let status = stage.report.as_ref().map(|report| report.status);
+    status == Some(StageStatus::Cancelled)
 }
 
 /// One line for a finished attempt: `succeeded in 1.2 s: summary`.
@@ -267,14 +274,14 @@ fn counts(story: &Story) -> String {
     shown.join(", ")
 }
 
-/// One or more lines, each behind `start`, the later ones behind as many spaces.
+/// One or more lines, each behind `start`, the later ones behind as many spaces and at least two.
 fn line(text: &mut String, start: &str, content: &str) {
     let bar = start.ends_with("| ");
     for (index, part) in content.lines().enumerate() {
         if index == 0 || bar {
             text.push_str(start);
         } else {
-            text.extend(std::iter::repeat_n(' ', start.len()));
+            text.extend(std::iter::repeat_n(' ', start.len().max(2)));
         }
         text.push_str(part);
         text.push('\n');
@@ -325,6 +332,31 @@ mod tests {
             stripped.push_str(if index == 0 { part } else { rest });
         }
         assert_eq!(stripped, plain);
+    }
+
+    #[test]
+    fn the_cause_comes_first() {
+        let mut story = story();
+        let mut cancelled = story.stages["web"].clone();
+        let report = cancelled.report.as_mut().expect("it ended");
+        report.status = StageStatus::Cancelled;
+        report.failure = Some(Failure::new(
+            crate::failure::Turn::Operator,
+            "run.cancelled",
+            "cancelled",
+        ));
+        story.stages.insert_before(0, samples::stage("early"), cancelled);
+        let text = render(&story, Palette { colour: false });
+        assert!(text.starts_with("error[check.failed]"), "{text}");
+        assert!(text.contains("\nerror[run.cancelled]: cancelled\n"), "{text}");
+    }
+
+    #[test]
+    fn a_cause_of_several_lines_stays_one_block() {
+        let mut failure = samples::not_well();
+        failure.message = "one\ntwo".into();
+        let text = render_alone(&failure, Palette { colour: false });
+        assert!(text.starts_with("error[check.failed]: one\n  two\n"), "{text}");
     }
 
     #[test]
