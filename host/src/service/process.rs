@@ -82,7 +82,9 @@ impl Runner {
     /// # Errors
     /// `process.options`, `grant.denied`, `process.missing`, `process.timeout`, `process.signal`, `cancelled`.
     pub(crate) async fn run(&self, argv: &[String], options: &str) -> Result<Json, Failure> {
-        let options: Options = serde_json::from_str(options).map_err(|_| {
+        // By way of an object: an array would do for the derived code too.
+        let object = serde_json::from_str::<serde_json::Map<String, Json>>(options).map(Json::Object);
+        let options: Options = object.and_then(serde_json::from_value).map_err(|_| {
             let failure = invalid("the options of `run` are no JSON object of known options");
             failure.help("known are: environment, directory, input")
         })?;

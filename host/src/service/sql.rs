@@ -5,12 +5,14 @@
 
 mod file;
 mod options;
+mod postgres;
 mod rows;
 mod sqlite;
 
 use super::{
     State,
     effect::Effects,
+    egress::Connector,
     files::Mounts,
     patience::Patience,
     secret::{Place, Secrets},
@@ -39,6 +41,7 @@ pub(crate) struct Opener {
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) effects: Arc<Effects>,
     pub(crate) secrets: Option<Arc<Secrets>>,
+    pub(crate) connector: Option<Arc<Connector>>,
     pub(crate) patience: Patience,
 }
 
@@ -59,6 +62,7 @@ enum Backend {
         file: DatabaseFile,
         locks: HashMap<String, OwnedFd>,
     },
+    Postgres(postgres::Session),
 }
 
 impl Opener {
@@ -68,6 +72,7 @@ impl Opener {
             mounts: state.mounts.clone(),
             effects: state.effects.clone(),
             secrets: state.services.secrets.clone(),
+            connector: state.services.connector.clone(),
             patience: Patience::of(&state.context),
         }
     }
@@ -82,6 +87,7 @@ impl Opener {
         };
         match url.split_once("://") {
             Some(("sqlite", path)) => self.open_sqlite(path, &options).await,
+            Some(("postgresql" | "postgres", rest)) => self.open_postgres(rest, &options).await,
             _ => Err(invalid_url("its scheme is not sqlite or postgresql")),
         }
     }
@@ -119,6 +125,21 @@ impl Opener {
             patience: self.patience,
         })
     }
+
+    async fn open_postgres(self, rest: &str, options: &Options) -> Result<Connection, Failure> {
+        let address = postgres::Address::parse(rest)?;
+        let Some(connector) = &self.connector else {
+            return Err(super::unequipped("sql"));
+        };
+        let opened = postgres::Session::open(&address, options, &self.granter, connector, &self.patience);
+        Ok(Connection {
+            backend: Backend::Postgres(opened.await?),
+            name: address.pattern.to_string(),
+            read_only: options.read_only,
+            effects: Some(self.effects),
+            patience: self.patience,
+        })
+    }
 }
 
 async fn create(name: &str, file: &DatabaseFile, effects: Option<&Effects>) -> Result<(), Failure> {
@@ -142,6 +163,7 @@ impl Connection {
         let parameters = options::parameters(parameters)?;
         match &self.backend {
             Backend::Sqlite { database, .. } => database.query(statement, parameters, &self.patience).await,
+            Backend::Postgres(session) => session.query(&statement, parameters, &self.patience).await,
         }
     }
 
@@ -161,6 +183,7 @@ impl Connection {
         let transact = || async {
             match &self.backend {
                 Backend::Sqlite { database, .. } => database.transact(steps, &self.patience).await,
+                Backend::Postgres(session) => session.transact(&steps, &self.patience).await,
             }
         };
         match &self.effects {
@@ -183,14 +206,26 @@ impl Connection {
                 locks.extend(lock.map(|lock| (key.to_string(), lock)));
                 Ok(taken)
             }
+            Backend::Postgres(session) => session.lock(key, timeout, &self.patience).await,
         }
     }
 
     pub(crate) fn dialect(&self) -> &'static str {
         match &self.backend {
             Backend::Sqlite { .. } => "sqlite",
+            Backend::Postgres(_) => "postgresql",
         }
     }
+}
+
+/// Adds to a failure in which step it was.
+fn at_step(failure: Failure, step: usize) -> Failure {
+    let mut details = match failure.details.clone() {
+        Some(Json::Object(details)) => details,
+        _ => serde_json::Map::new(),
+    };
+    details.insert("step".into(), step.into());
+    failure.details(Json::Object(details))
 }
 
 /// Says what is wrong and never what the URL is: it may hold a password.

@@ -61,7 +61,9 @@ impl Options {
     /// # Errors
     /// `sql.options`.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        serde_json::from_str(text).map_err(|_| {
+        // By way of an object: an array would do for the derived code too.
+        let object = serde_json::from_str::<serde_json::Map<String, Json>>(text).map(Json::Object);
+        object.and_then(serde_json::from_value).map_err(|_| {
             let failure = invalid("the options of `open` are no JSON object of known options");
             failure.help(
                 "known are: create, read-only, connect-timeout-ms, lock-timeout-ms, statement-timeout-ms, search-path",

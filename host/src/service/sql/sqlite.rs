@@ -6,7 +6,7 @@
 mod guard;
 
 use super::{
-    Patience,
+    Patience, at_step,
     file::{DatabaseFile, Identity},
     options::{Options, Step},
     rows::{self, Rows},
@@ -310,15 +310,6 @@ fn position(text: &str, tail: &str, offset: i32) -> usize {
     let bytes = start + usize::try_from(offset).unwrap_or(0);
     let before = text.get(..bytes).unwrap_or_default();
     before.chars().count() + 1
-}
-
-fn at_step(failure: Failure, step: usize) -> Failure {
-    let mut details = match failure.details.clone() {
-        Some(Json::Object(details)) => details,
-        _ => serde_json::Map::new(),
-    };
-    details.insert("step".into(), step.into());
-    failure.details(Json::Object(details))
 }
 
 fn unopened(error: rusqlite::Error) -> Failure {

@@ -48,6 +48,7 @@ impl Project {
             mounts: Arc::new(Mounts::new(mounts).expect("apart")),
             effects: self.journal.attempt(planning),
             secrets: None,
+            connector: None,
             patience: Patience {
                 deadline: None,
                 cancel: self.cancel.clone(),
@@ -352,6 +353,7 @@ async fn locks_exclude_other_connections_and_other_processes() {
 
     let file = lock_file(&project.path("data"));
     let mut holder = std::process::Command::new("flock")
+        .arg("--no-fork")
         .arg(&file)
         .args(["sh", "-c", "echo held; exec sleep 60"])
         .stdout(std::process::Stdio::piped())
