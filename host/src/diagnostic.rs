@@ -220,7 +220,13 @@ impl From<Diagnostic> for Diagnostics {
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Below this Jaro-Winkler similarity, suggestions read as noise.
     const NEAR: f64 = 0.8;
-    let score = |candidate: &str| strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase());
+    let score = |candidate: &str| {
+        let (word, candidate) = (word.to_lowercase(), candidate.to_lowercase());
+        // One slip of the fingers is near, however short the word is: `tpc` for `tcp`.
+        let is_slip = word.len() > 2 && strsim::damerau_levenshtein(&word, &candidate) == 1;
+        let similarity = strsim::jaro_winkler(&word, &candidate);
+        if is_slip { similarity.max(NEAR) } else { similarity }
+    };
     let best = known.into_iter().map(|candidate| (score(candidate), candidate));
     best.filter(|(score, _)| *score >= NEAR)
         .max_by(|left, right| left.0.total_cmp(&right.0))

@@ -184,7 +184,7 @@ pub(super) struct RunsArguments {
     #[command(subcommand)]
     pub(super) command: RunsCommand,
     /// The pipeline whose runs are meant (default: windlass.yaml, else pipelines/deploy.yaml)
-    #[arg(long = "file", short = 'f', value_name = "FILE", global = true, env = "WINDLASS_FILE")]
+    #[arg(long = "file", value_name = "FILE", global = true, env = "WINDLASS_FILE")]
     pub(super) file: Option<PathBuf>,
 }
 
@@ -285,4 +285,20 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn after_help() -> String {
     let rows = super::exit_code::ExitCode::ALL.iter().map(|one| format!("  {:>3}  {}", one.code, one.meaning));
     format!("Exit codes:\n{}", rows.collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// No two flags share a letter, and every flag has its environment variable.
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+        let run = Arguments::command().find_subcommand("run").expect("it is there").clone();
+        for flag in run.get_arguments().filter(|argument| argument.get_long().is_some()) {
+            assert!(flag.get_env().is_some(), "--{}", flag.get_long().unwrap_or_default());
+        }
+    }
 }
