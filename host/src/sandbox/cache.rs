@@ -1,7 +1,6 @@
 //! Compiled code, kept between runs in a directory that is this user's alone. Compiled code is trusted code: each file
 //! carries a MAC over its name and bytes, made with a key that lies beside it, and nothing is loaded whose MAC is wrong.
 
-use super::engine::Base;
 use crate::{
     catalog::Digest,
     failure::{Failure, Turn},
@@ -15,6 +14,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+use wasmtime::Engine;
 
 /// Bytes of a MAC, and of the key.
 const MAC: usize = 32;
@@ -32,7 +32,7 @@ impl Cache {
     ///
     /// # Errors
     /// `cache.unusable`: it cannot be made, is not ours, or others may write to it.
-    pub(super) fn open(directory: PathBuf, base: &Base) -> Result<Self, Failure> {
+    pub(super) fn open(directory: PathBuf, engine: &Engine) -> Result<Self, Failure> {
         let unusable = |problem: String| {
             let message = format!(
                 "the cache of compiled plugins `{}` cannot be used: {problem}",
@@ -51,7 +51,7 @@ impl Cache {
         check_private(&directory).map_err(unusable)?;
         let key = read_key(&directory).map_err(|error| unusable(error.to_string()))?;
         let mut hasher = DefaultHasher::new();
-        base.engine.precompile_compatibility_hash().hash(&mut hasher);
+        engine.precompile_compatibility_hash().hash(&mut hasher);
         let configuration = format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), hasher.finish());
         Ok(Self {
             directory,
@@ -151,12 +151,11 @@ fn read_key(directory: &Path) -> io::Result<[u8; MAC]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::engine::Engines;
+    use crate::sandbox::engine::compiler;
     use std::os::unix::fs::PermissionsExt;
 
     fn open(directory: &Path) -> Result<Cache, Failure> {
-        let engines = Engines::new().expect("starts");
-        Cache::open(directory.into(), engines.on_demand().expect("starts"))
+        Cache::open(directory.into(), &compiler().expect("starts"))
     }
 
     #[test]

@@ -43,10 +43,13 @@ impl Sandbox {
     /// `sandbox.engine`: this machine cannot run plugins. `cache.unusable`: the cache directory is not private.
     pub fn new(settings: SandboxSettings) -> Result<Self, Failure> {
         let engines = Engines::new()?;
-        let cache = match settings.cache_directory {
-            Some(directory) => Some(cache::Cache::open(directory, engines.on_demand()?)?),
-            None => None,
+        // Either engine takes the other's code; the pooled one is there already.
+        let engine = match engines.pooled() {
+            Some(base) => base,
+            None => engines.on_demand()?,
         };
+        let open = |directory| cache::Cache::open(directory, &engine.engine);
+        let cache = settings.cache_directory.map(open).transpose()?;
         Ok(Self(Arc::new(Shared {
             engines,
             cache,

@@ -221,6 +221,7 @@ fn answer(function: &ComponentFunc, denial: Failure, results: &mut [Val]) -> was
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::TABLE;
 
     #[test]
     fn versions() {
@@ -254,5 +255,16 @@ mod tests {
         assert_eq!(interfaces.kind("b"), Some(Kind::Stub));
         assert_eq!(interfaces.kind("c"), None);
         assert_eq!(interfaces.kind("windlass:stage/events"), Some(Kind::Real));
+    }
+
+    #[test]
+    fn every_capability_has_its_services() {
+        for interface in TABLE.iter().flat_map(|row| row.interfaces) {
+            let known = SERVICES.iter().any(|(name, _)| name == interface);
+            assert!(
+                known || interface.starts_with("wasi:"),
+                "{interface} has no service"
+            );
+        }
     }
 }
