@@ -16,16 +16,16 @@ pub mod value;
 // The way of a pipeline.
 pub mod artifact;
 pub mod catalog;
+pub mod cli;
 pub mod grant;
 pub mod journal;
 pub mod pipeline;
 pub mod plan;
 pub mod report;
+pub mod run;
 pub mod sandbox;
 pub mod schedule;
 pub mod secret;
 pub mod service;
-pub mod run;
 pub mod support;
-pub mod cli;
 pub mod wit;

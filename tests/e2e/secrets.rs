@@ -39,9 +39,22 @@ fn a_printed_secret_is_nowhere() {
                 script.display(),
             ),
         );
-        let ended = workspace.windlass(["run", "a.yaml", "--progress", "json", "--report", "junit=report.xml", "--report", "json=report.json"]);
+        let ended = workspace.windlass([
+            "run",
+            "a.yaml",
+            "--progress",
+            "json",
+            "--report",
+            "junit=report.xml",
+            "--report",
+            "json=report.json",
+        ]);
         assert_eq!(ended.code == 0, exit == "0", "{}", ended.said());
-        assert!(ended.stdout.contains("***"), "it was printed, and masked: {}", ended.said());
+        assert!(
+            ended.stdout.contains("***"),
+            "it was printed, and masked: {}",
+            ended.said()
+        );
         let plain = workspace.windlass(["runs", "logs", "--file", "a.yaml"]).expect(0);
         let mut sinks = vec![
             ("terminal".to_string(), ended.said().into_bytes()),
@@ -49,8 +62,16 @@ fn a_printed_secret_is_nowhere() {
             ("junit".into(), workspace.read("report.xml").into_bytes()),
             ("json".into(), workspace.read("report.json").into_bytes()),
         ];
-        sinks.extend(workspace.state_files().into_iter().map(|(path, bytes)| (path.display().to_string(), bytes)));
-        assert!(sinks.iter().any(|(name, _)| name.contains("journal")), "the journal is among the sinks");
+        sinks.extend(
+            workspace
+                .state_files()
+                .into_iter()
+                .map(|(path, bytes)| (path.display().to_string(), bytes)),
+        );
+        assert!(
+            sinks.iter().any(|(name, _)| name.contains("journal")),
+            "the journal is among the sinks"
+        );
         for (name, bytes) in &sinks {
             for form in forms() {
                 let found = bytes.windows(form.len()).any(|window| window == form);
@@ -66,7 +87,11 @@ fn forms() -> Vec<Vec<u8>> {
     let url = "s3cr3t%2Fw%C3%B6rd%2Bwith%3Dall%26kinds";
     let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
     let json = SECRET.replace('ö', "\\u00f6");
-    let base64 = ["czNjcjN0L3fDtnJkK3dpdGg9YWxsJmtpbmRz", "MzY3IzdC93w7ZyZCt3aXRoPWFsbCZraW5k", "zM2NyM3Qvd8O2cmQrd2l0aD1hbGwma2lu"];
+    let base64 = [
+        "czNjcjN0L3fDtnJkK3dpdGg9YWxsJmtpbmRz",
+        "MzY3IzdC93w7ZyZCt3aXRoPWFsbCZraW5k",
+        "zM2NyM3Qvd8O2cmQrd2l0aD1hbGwma2lu",
+    ];
     let mut forms = vec![SECRET.into(), url.into(), hex.clone(), hex.to_uppercase(), json];
     forms.extend(base64.iter().map(ToString::to_string));
     forms.into_iter().map(String::into_bytes).collect()

@@ -10,7 +10,9 @@ use std::{
 
 /// The repository: where the pipelines under test are.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the workspace's directory")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package is in the workspace's directory")
 }
 
 /// A project that goes away with the test.
@@ -33,7 +35,11 @@ impl Workspace {
     pub fn new(binary: &'static str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir_all(directory.path().join("project/.git")).expect("made");
-        Self { directory, binary, environment: Vec::new() }
+        Self {
+            directory,
+            binary,
+            environment: Vec::new(),
+        }
     }
 
     /// A project with the repository's quickstart in it.
@@ -91,7 +97,9 @@ impl Workspace {
     /// Every file below the state directory, with its bytes.
     pub fn state_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
-        walk(&self.state(), &mut |path| found.push((path.to_path_buf(), fs::read(path).expect("readable"))));
+        walk(&self.state(), &mut |path| {
+            found.push((path.to_path_buf(), fs::read(path).expect("readable")))
+        });
         found
     }
 }
@@ -99,19 +107,25 @@ impl Workspace {
 impl Ended {
     /// Standard output as one JSON document.
     pub fn json(&self) -> Json {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in\n{}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in\n{}\n{}", self.stdout, self.stderr))
     }
 
     /// Standard output as one JSON document a line.
     pub fn json_lines(&self) -> Vec<Json> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
         self.stdout.lines().map(parse).collect()
     }
 
     /// Fails with everything that was said.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 
@@ -153,6 +167,10 @@ fn copy(from: &Path, to: &Path) {
 fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() { walk(&path, visit) } else { visit(&path) }
+        if path.is_dir() {
+            walk(&path, visit)
+        } else {
+            visit(&path)
+        }
     }
 }

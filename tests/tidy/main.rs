@@ -6,7 +6,16 @@ use std::{
 };
 use windlass_tests::workspace::repository;
 
-const VOCABULARY: &[&str] = &["capability", "diagnostic", "event", "failure", "name", "pattern", "source", "value"];
+const VOCABULARY: &[&str] = &[
+    "capability",
+    "diagnostic",
+    "event",
+    "failure",
+    "name",
+    "pattern",
+    "source",
+    "value",
+];
 
 /// Each module of the host and what it may use beside the vocabulary. `host/ARCHITECTURE.md` says why.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -18,20 +27,26 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("secret", &["pipeline"]),
     ("artifact", &["support"]),
     ("wit", &["service"]),
-    ("service", &["grant", "wit", "secret", "artifact", "pipeline", "support"]),
+    (
+        "service",
+        &["grant", "wit", "secret", "artifact", "pipeline", "support"],
+    ),
     ("sandbox", &["service", "wit", "catalog", "grant", "support"]),
     ("journal", &["schedule", "service", "grant"]),
     ("report", &["secret"]),
     ("support", &[]),
     (
         "run",
-        &["sandbox", "schedule", "journal", "grant", "plan", "catalog", "pipeline", "service", "secret", "artifact", "support"],
+        &[
+            "sandbox", "schedule", "journal", "grant", "plan", "catalog", "pipeline", "service", "secret",
+            "artifact", "support",
+        ],
     ),
     (
         "cli",
         &[
-            "artifact", "catalog", "grant", "journal", "pipeline", "plan", "report", "run", "sandbox", "schedule", "secret",
-            "service", "support",
+            "artifact", "catalog", "grant", "journal", "pipeline", "plan", "report", "run", "sandbox",
+            "schedule", "secret", "service", "support",
         ],
     ),
 ];
@@ -46,14 +61,26 @@ fn sources() -> Vec<PathBuf> {
 fn walk(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("readable").flatten() {
         let path = entry.path();
-        if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        if path.is_dir() {
+            walk(&path, found)
+        } else {
+            found.push(path)
+        }
     }
 }
 
 /// The first part of the path below `host/src`, without `.rs`.
 fn module(path: &Path) -> String {
-    let below = path.strip_prefix(repository().join("host/src")).expect("it is there");
-    let first = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    let below = path
+        .strip_prefix(repository().join("host/src"))
+        .expect("it is there");
+    let first = below
+        .components()
+        .next()
+        .expect("a name")
+        .as_os_str()
+        .to_string_lossy()
+        .into_owned();
     first.trim_end_matches(".rs").to_string()
 }
 
@@ -71,7 +98,9 @@ fn used(text: &str) -> Vec<String> {
 }
 
 fn word(text: &str) -> String {
-    text.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+    text.chars()
+        .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+        .collect()
 }
 
 /// The first words of the entries of a list, up to the brace that closes it.
@@ -95,18 +124,28 @@ fn top_level(list: &str) -> Vec<String> {
 
 #[test]
 fn modules_use_only_what_they_may() {
-    let known: Vec<&str> = MAY_USE.iter().map(|(name, _)| *name).chain(VOCABULARY.iter().copied()).collect();
+    let known: Vec<&str> = MAY_USE
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(VOCABULARY.iter().copied())
+        .collect();
     let mut wrong = Vec::new();
     for path in sources() {
         let module = module(&path);
-        let is_test = path.file_name().is_some_and(|name| ["tests.rs", "testing.rs"].contains(&name.to_string_lossy().as_ref()));
+        let is_test = path
+            .file_name()
+            .is_some_and(|name| ["tests.rs", "testing.rs"].contains(&name.to_string_lossy().as_ref()));
         if is_test || module == "lib" || module == "main" {
             continue;
         }
-        let allowed = MAY_USE.iter().find(|(name, _)| *name == module).map_or(&[][..], |(_, allowed)| allowed);
+        let allowed = MAY_USE
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map_or(&[][..], |(_, allowed)| allowed);
         let text = fs::read_to_string(&path).expect("readable");
         for used in used(&text) {
-            let is_fine = used == module || VOCABULARY.contains(&used.as_str()) || allowed.contains(&used.as_str());
+            let is_fine =
+                used == module || VOCABULARY.contains(&used.as_str()) || allowed.contains(&used.as_str());
             if known.contains(&used.as_str()) && !is_fine {
                 wrong.push(format!("{}: `{module}` may not use `{used}`", path.display()));
             }
@@ -121,7 +160,11 @@ fn wasmtime_stays_in_its_modules() {
     for path in sources() {
         let text = fs::read_to_string(&path).expect("readable");
         let is_home = ["wit", "sandbox", "service"].contains(&module(&path).as_str());
-        assert!(is_home || !text.contains("wasmtime::"), "{} names wasmtime", path.display());
+        assert!(
+            is_home || !text.contains("wasmtime::"),
+            "{} names wasmtime",
+            path.display()
+        );
     }
 }
 
@@ -129,7 +172,11 @@ fn wasmtime_stays_in_its_modules() {
 fn every_module_says_what_it_is() {
     for path in sources() {
         let text = fs::read_to_string(&path).expect("readable");
-        assert!(text.starts_with("//!"), "{} has no //! at its top", path.display());
+        assert!(
+            text.starts_with("//!"),
+            "{} has no //! at its top",
+            path.display()
+        );
     }
 }
 
@@ -141,7 +188,9 @@ fn every_item_of_the_interface_is_documented() {
         let text = fs::read_to_string(&path).expect("readable");
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for (at, line) in lines.iter().enumerate() {
-            let is_item = ["interface ", "world ", "resource ", "record ", "enum "].iter().any(|word| line.starts_with(word))
+            let is_item = ["interface ", "world ", "resource ", "record ", "enum "]
+                .iter()
+                .any(|word| line.starts_with(word))
                 || line.contains(": func(")
                 || line.contains(": static func(");
             let is_documented = at > 0 && lines[at - 1].starts_with("///");

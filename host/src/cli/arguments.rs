@@ -266,7 +266,9 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn report(text: &str) -> Result<Report, String> {
-    let (kind, path) = text.split_once('=').ok_or("it takes KIND=FILE, for example junit=report.xml")?;
+    let (kind, path) = text
+        .split_once('=')
+        .ok_or("it takes KIND=FILE, for example junit=report.xml")?;
     let kind = match kind {
         "junit" => ReportKind::Junit,
         "json" => ReportKind::Json,
@@ -275,15 +277,21 @@ fn report(text: &str) -> Result<Report, String> {
     if path.is_empty() {
         return Err("the file is missing".into());
     }
-    Ok(Report { kind, path: path.into() })
+    Ok(Report {
+        kind,
+        path: path.into(),
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    crate::pipeline::duration::parse(text).ok_or_else(|| "it takes a number and a unit: 90s, 10m, 2h".to_string())
+    crate::pipeline::duration::parse(text)
+        .ok_or_else(|| "it takes a number and a unit: 90s, 10m, 2h".to_string())
 }
 
 fn after_help() -> String {
-    let rows = super::exit_code::ExitCode::ALL.iter().map(|one| format!("  {:>3}  {}", one.code, one.meaning));
+    let rows = super::exit_code::ExitCode::ALL
+        .iter()
+        .map(|one| format!("  {:>3}  {}", one.code, one.meaning));
     format!("Exit codes:\n{}", rows.collect::<Vec<_>>().join("\n"))
 }
 
@@ -296,9 +304,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-        let run = Arguments::command().find_subcommand("run").expect("it is there").clone();
-        for flag in run.get_arguments().filter(|argument| argument.get_long().is_some()) {
-            assert!(flag.get_env().is_some(), "--{}", flag.get_long().unwrap_or_default());
+        let run = Arguments::command()
+            .find_subcommand("run")
+            .expect("it is there")
+            .clone();
+        for flag in run
+            .get_arguments()
+            .filter(|argument| argument.get_long().is_some())
+        {
+            assert!(
+                flag.get_env().is_some(),
+                "--{}",
+                flag.get_long().unwrap_or_default()
+            );
         }
     }
 }

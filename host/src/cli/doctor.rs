@@ -35,25 +35,49 @@ pub(super) fn doctor(project: &ProjectArguments, printer: &Printer) -> Result<Ex
         printer.data(&format!("{word}  {what:<16} {detail}"));
     }
     let is_missing = findings.iter().any(|finding| finding.state == State::Missing);
-    Ok(if is_missing { ExitCode::UNAVAILABLE } else { ExitCode::SUCCEEDED })
+    Ok(if is_missing {
+        ExitCode::UNAVAILABLE
+    } else {
+        ExitCode::SUCCEEDED
+    })
 }
 
 fn plugins() -> Finding {
     let names: Vec<&str> = catalog::locate::built_in().collect();
-    let state = if names.is_empty() { State::Missing } else { State::Fine };
-    Finding { what: "built-in plugins", state, detail: names.join(", ") }
+    let state = if names.is_empty() {
+        State::Missing
+    } else {
+        State::Fine
+    };
+    Finding {
+        what: "built-in plugins",
+        state,
+        detail: names.join(", "),
+    }
 }
 
 fn sandbox() -> Finding {
     match Sandbox::new(SandboxSettings::default()) {
-        Ok(_) => Finding { what: "sandbox", state: State::Fine, detail: "the WebAssembly engine starts".into() },
-        Err(failure) => Finding { what: "sandbox", state: State::Missing, detail: failure.message },
+        Ok(_) => Finding {
+            what: "sandbox",
+            state: State::Fine,
+            detail: "the WebAssembly engine starts".into(),
+        },
+        Err(failure) => Finding {
+            what: "sandbox",
+            state: State::Missing,
+            detail: failure.message,
+        },
     }
 }
 
 fn cache(project: &Project) -> Finding {
     match project.cache() {
-        Some(path) => Finding { what: "compile cache", state: State::Fine, detail: path.display().to_string() },
+        Some(path) => Finding {
+            what: "compile cache",
+            state: State::Fine,
+            detail: path.display().to_string(),
+        },
         None => Finding {
             what: "compile cache",
             state: State::Missing,
@@ -68,29 +92,60 @@ fn terminal_user() -> Finding {
         Ok(_) => {
             // Empty and ours; one that stays is in nobody's way.
             let _ = std::fs::remove_dir(&scratch);
-            return Finding { what: "temporary files", state: State::Fine, detail: std::env::temp_dir().display().to_string() };
+            return Finding {
+                what: "temporary files",
+                state: State::Fine,
+                detail: std::env::temp_dir().display().to_string(),
+            };
         }
         Err(failure) => failure.message,
     };
-    Finding { what: "temporary files", state: State::Missing, detail }
+    Finding {
+        what: "temporary files",
+        state: State::Missing,
+        detail,
+    }
 }
 
 fn docker() -> Finding {
     let socket = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "/var/run/docker.sock".into());
-    let found = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string()).and_then(
-        |runtime| runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), ping()).await.map_err(|_| "no answer in 5 s".to_string())? }),
-    );
+    let found = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                tokio::time::timeout(Duration::from_secs(5), ping())
+                    .await
+                    .map_err(|_| "no answer in 5 s".to_string())?
+            })
+        });
     match found {
-        Ok(version) => Finding { what: "container engine", state: State::Fine, detail: format!("{version} at {socket}") },
+        Ok(version) => Finding {
+            what: "container engine",
+            state: State::Fine,
+            detail: format!("{version} at {socket}"),
+        },
         Err(problem) => {
-            let hint = if Path::new(&socket).exists() { "" } else { " (start Docker or Podman, or set DOCKER_HOST)" };
-            Finding { what: "container engine", state: State::Optional, detail: format!("{problem}{hint}: pipelines without containers do not need it") }
+            let hint = if Path::new(&socket).exists() {
+                ""
+            } else {
+                " (start Docker or Podman, or set DOCKER_HOST)"
+            };
+            Finding {
+                what: "container engine",
+                state: State::Optional,
+                detail: format!("{problem}{hint}: pipelines without containers do not need it"),
+            }
         }
     }
 }
 
 async fn ping() -> std::result::Result<String, String> {
     let docker = bollard::Docker::connect_with_defaults().map_err(|error| error.to_string())?;
-    let version = docker.version().await.map_err(|_| "does not answer".to_string())?;
+    let version = docker
+        .version()
+        .await
+        .map_err(|_| "does not answer".to_string())?;
     Ok(format!("version {}", version.version.unwrap_or_default()))
 }

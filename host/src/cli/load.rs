@@ -37,8 +37,16 @@ pub(super) fn read(
         shown: shown.display().to_string(),
         overlay: overlay.map(String::from),
         vars: values.vars.clone(),
-        var_files: values.var_file.iter().map(|path| project.open_path(path)).collect(),
-        env_files: values.env_file.iter().map(|path| project.open_path(path)).collect(),
+        var_files: values
+            .var_file
+            .iter()
+            .map(|path| project.open_path(path))
+            .collect(),
+        env_files: values
+            .env_file
+            .iter()
+            .map(|path| project.open_path(path))
+            .collect(),
         reader: &|path| std::fs::read_to_string(path),
         process_env: &|name| std::env::var(name).ok(),
         missing,
@@ -72,7 +80,12 @@ pub(super) fn plan(project: &Project, pipeline: Pipeline) -> std::result::Result
     match plan::build(Arc::new(pipeline), &descriptors) {
         Ok((plan, warnings)) if !problems.has_errors() => {
             problems.append(warnings);
-            Ok(Planned { plan: Arc::new(plan), components, descriptors, warnings: problems })
+            Ok(Planned {
+                plan: Arc::new(plan),
+                components,
+                descriptors,
+                warnings: problems,
+            })
         }
         Ok((_, more)) | Err(more) => {
             problems.append(more);
@@ -124,7 +137,9 @@ pub(super) fn describe(
 }
 
 fn diagnostic(failure: &Failure, span: &Span) -> Diagnostic {
-    let problem = Diagnostic::error("plugin.unusable", failure.message.clone()).at(span).label(failure.code.clone());
+    let problem = Diagnostic::error("plugin.unusable", failure.message.clone())
+        .at(span)
+        .label(failure.code.clone());
     match &failure.help {
         Some(help) => problem.help(help.clone()),
         None => problem,

@@ -54,7 +54,9 @@ pub fn main() -> std::process::ExitCode {
 
 /// `windlass __compile`: the sandbox calls this executable again to compile a component under limits.
 fn compile_child() -> Option<std::process::ExitCode> {
-    let is_child = std::env::args_os().nth(1).is_some_and(|word| word == crate::sandbox::compile::ARGUMENT);
+    let is_child = std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == crate::sandbox::compile::ARGUMENT);
     is_child.then(crate::sandbox::compile::child)
 }
 
@@ -62,14 +64,22 @@ fn compile_child() -> Option<std::process::ExitCode> {
 fn usage(error: &clap::Error) -> std::process::ExitCode {
     // Nothing can be done about a terminal that is gone.
     let _ = error.print();
-    let code = if error.use_stderr() { ExitCode::USAGE } else { ExitCode::SUCCEEDED };
+    let code = if error.use_stderr() {
+        ExitCode::USAGE
+    } else {
+        ExitCode::SUCCEEDED
+    };
     code.into()
 }
 
 /// Tracing is for whoever debugs Windlass: `WINDLASS_LOG=windlass=debug`. Without it nothing is collected.
 fn start_tracing() {
-    let Ok(filter) = std::env::var("WINDLASS_LOG") else { return };
-    let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let Ok(filter) = std::env::var("WINDLASS_LOG") else {
+        return;
+    };
+    let layer = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second subscriber can only come from a test that starts the program twice in one process.
     let _ = layer.try_init();
 }

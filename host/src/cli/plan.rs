@@ -26,7 +26,11 @@ use serde_json::Value as Json;
 use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
 
-pub(super) fn plan(project: &ProjectArguments, command: &PlanArguments, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn plan(
+    project: &ProjectArguments,
+    command: &PlanArguments,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let shown = Shown {
         format: command.format,
         out: command.out.clone(),
@@ -37,8 +41,22 @@ pub(super) fn plan(project: &ProjectArguments, command: &PlanArguments, printer:
 }
 
 /// `windlass run -n`.
-pub(super) fn dry_run(project: &ProjectArguments, pipeline: &PipelineArguments, printer: &Printer) -> Result<ExitCode> {
-    show(project, pipeline, &Shown { format: Format::Text, out: None, detailed: false, effects: true }, printer)
+pub(super) fn dry_run(
+    project: &ProjectArguments,
+    pipeline: &PipelineArguments,
+    printer: &Printer,
+) -> Result<ExitCode> {
+    show(
+        project,
+        pipeline,
+        &Shown {
+            format: Format::Text,
+            out: None,
+            detailed: false,
+            effects: true,
+        },
+        printer,
+    )
 }
 
 struct Shown {
@@ -48,10 +66,21 @@ struct Shown {
     effects: bool,
 }
 
-fn show(arguments: &ProjectArguments, pipeline: &PipelineArguments, shown: &Shown, printer: &Printer) -> Result<ExitCode> {
+fn show(
+    arguments: &ProjectArguments,
+    pipeline: &PipelineArguments,
+    shown: &Shown,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let project = Project::find(arguments, printer)?;
     let file = project.pipeline_file(pipeline.file.as_deref(), printer)?;
-    let (planned, approved) = load::approved(&project, &file, pipeline.overlay.as_deref(), &pipeline.values, printer)?;
+    let (planned, approved) = load::approved(
+        &project,
+        &file,
+        pipeline.overlay.as_deref(),
+        &pipeline.values,
+        printer,
+    )?;
     let has_planner = planned.descriptors.values().any(|plugin| plugin.has_planner);
     let effects = match shown.effects && has_planner {
         true => ask(&project, &planned, &approved, printer)?,
@@ -72,7 +101,11 @@ fn show(arguments: &ProjectArguments, pipeline: &PipelineArguments, shown: &Show
         // Without a planner nobody can say that nothing would change.
         !planned.plugin.has_planner || effects.get(&number).is_none_or(|effects| !effects.is_empty())
     });
-    Ok(if shown.detailed && has_changes { ExitCode::CHANGES } else { ExitCode::SUCCEEDED })
+    Ok(if shown.detailed && has_changes {
+        ExitCode::CHANGES
+    } else {
+        ExitCode::SUCCEEDED
+    })
 }
 
 /// Runs the planners, with functions that only read, and checks what they would do against the grants.
@@ -88,7 +121,11 @@ fn ask(project: &Project, planned: &Planned, approved: &ApprovedPlan, printer: &
             docker_secrets: PathBuf::from("/run/secrets"),
             read: Box::new(secret::read_bounded),
         };
-        let secrets = secret::Store::new(planned.plan.pipeline.secrets.clone(), sources, Arc::new(redactor.clone()));
+        let secrets = secret::Store::new(
+            planned.plan.pipeline.secrets.clone(),
+            sources,
+            Arc::new(redactor.clone()),
+        );
         let scratch = state.join("scratch").join(run.as_str());
         let wiring = Wiring::new(&planned.plan, &project.root, Arc::new(secrets), &state);
         let sandbox = sandbox(project, printer)?;
@@ -102,7 +139,13 @@ fn ask(project: &Project, planned: &Planned, approved: &ApprovedPlan, printer: &
             exit_code,
         };
         let mut effects = Effects::new();
-        for (number, stage) in planned.plan.stages.iter().enumerate().filter(|(_, stage)| stage.plugin.has_planner) {
+        for (number, stage) in planned
+            .plan
+            .stages
+            .iter()
+            .enumerate()
+            .filter(|(_, stage)| stage.plugin.has_planner)
+        {
             let ledger = Arc::new(Ledger::new(Arc::new(Ephemeral)));
             let answer = workshop.effects(number, run.clone(), ledger, silent()).await;
             match answer.outcome {
@@ -117,7 +160,10 @@ fn ask(project: &Project, planned: &Planned, approved: &ApprovedPlan, printer: &
                 Err(failure) => {
                     // What a planner needs may only be there once earlier stages have run.
                     let name = &stage.stage.name;
-                    printer.say(&format!("note: stage `{name}` cannot say yet what it would do: {}", redactor.redact(&failure.message)));
+                    printer.say(&format!(
+                        "note: stage `{name}` cannot say yet what it would do: {}",
+                        redactor.redact(&failure.message)
+                    ));
                 }
             }
         }
@@ -126,13 +172,25 @@ fn ask(project: &Project, planned: &Planned, approved: &ApprovedPlan, printer: &
 }
 
 /// An effect that names its capability and value must be granted.
-fn check_effects(approved: &ApprovedPlan, stage: usize, effects: &[Json]) -> std::result::Result<(), Failure> {
+fn check_effects(
+    approved: &ApprovedPlan,
+    stage: usize,
+    effects: &[Json],
+) -> std::result::Result<(), Failure> {
     for effect in effects {
         let part = |key: &str| effect.get(key).and_then(Json::as_str);
-        let (Some(capability), Some(value)) = (part("capability").and_then(Capability::from_name), part("value")) else { continue };
-        let granted = Pattern::parse(capability, value).is_ok_and(|pattern| approved.grant(stage).covering(capability, &pattern).is_some());
+        let (Some(capability), Some(value)) =
+            (part("capability").and_then(Capability::from_name), part("value"))
+        else {
+            continue;
+        };
+        let granted = Pattern::parse(capability, value)
+            .is_ok_and(|pattern| approved.grant(stage).covering(capability, &pattern).is_some());
         if !granted {
-            let message = format!("stage `{}` plans `{capability}` for `{value}`, which is not granted", approved.grant(stage).stage);
+            let message = format!(
+                "stage `{}` plans `{capability}` for `{value}`, which is not granted",
+                approved.grant(stage).stage
+            );
             return Err(Failure::new(Turn::PipelineAuthor, "grant.denied", message));
         }
     }

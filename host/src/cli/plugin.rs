@@ -9,13 +9,20 @@ use super::{
     project::Project,
 };
 use crate::{
-    catalog::{self, Descriptor, request::{Origin, Pointer, RequestRow, Segment}},
+    catalog::{
+        self, Descriptor,
+        request::{Origin, Pointer, RequestRow, Segment},
+    },
     pipeline::model::PluginReference,
 };
 use serde_json::{Value as Json, json};
 use std::fmt::Write;
 
-pub(super) fn plugin(project: &ProjectArguments, command: &PluginArguments, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn plugin(
+    project: &ProjectArguments,
+    command: &PluginArguments,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let project = Project::find(project, printer)?;
     match &command.command {
         PluginCommand::List { format } => list(&project, *format, printer),
@@ -34,7 +41,14 @@ fn list(project: &Project, format: Format, printer: &Printer) -> Result<ExitCode
     match format {
         Format::Json => printer.data(&format!("{:#}", Json::Array(shown.iter().map(to_json).collect()))),
         Format::Text => {
-            let line = |one: &Descriptor| format!("{:<14} {:<8} {}", one.id, one.version, first_sentence(&one.description));
+            let line = |one: &Descriptor| {
+                format!(
+                    "{:<14} {:<8} {}",
+                    one.id,
+                    one.version,
+                    first_sentence(&one.description)
+                )
+            };
             printer.data(&shown.iter().map(line).collect::<Vec<_>>().join("\n"));
         }
     }
@@ -61,9 +75,10 @@ fn inspect(project: &Project, plugin: &str, format: Format, printer: &Printer) -
 
 /// The shape of `plugin inspect --format json`.
 fn to_json(plugin: &Descriptor) -> Json {
-    let requests = plugin.requests.iter().map(|row| {
-        json!({ "capability": row.capability, "scope": scope(row), "reason": row.reason })
-    });
+    let requests = plugin
+        .requests
+        .iter()
+        .map(|row| json!({ "capability": row.capability, "scope": scope(row), "reason": row.reason }));
     json!({
         "id": plugin.id,
         "version": plugin.version,
@@ -111,7 +126,10 @@ fn scope(row: &RequestRow) -> String {
     };
     let list = |word: &str, pointers: &[Pointer]| match pointers {
         [] => String::new(),
-        pointers => format!(", {word} {}", pointers.iter().map(shown).collect::<Vec<_>>().join(" and ")),
+        pointers => format!(
+            ", {word} {}",
+            pointers.iter().map(shown).collect::<Vec<_>>().join(" and ")
+        ),
     };
     format!("{from}{}{}", list("when", &row.when), list("unless", &row.unless))
 }
@@ -135,7 +153,12 @@ fn to_text(plugin: &Descriptor) -> String {
     line(String::new());
     line("It asks for".into());
     for row in &plugin.requests {
-        let risk = row.capability.row().risk.map(|risk| format!("  ! {risk}")).unwrap_or_default();
+        let risk = row
+            .capability
+            .row()
+            .risk
+            .map(|risk| format!("  ! {risk}"))
+            .unwrap_or_default();
         line(format!("  {:<16} {}{risk}", row.capability.name(), scope(row)));
         line(format!("  {:<16} {}", "", row.reason));
     }
@@ -163,7 +186,12 @@ fn properties(schema: &Json, depth: usize, line: &mut impl FnMut(String)) {
     if depth > DEEPEST {
         return;
     }
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let required: Vec<&str> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Json::as_str)
+        .collect();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
         describe_property(key, property, required.contains(&key.as_str()), depth, line);
     }
@@ -175,10 +203,20 @@ fn properties(schema: &Json, depth: usize, line: &mut impl FnMut(String)) {
     }
 }
 
-fn describe_property(key: &str, property: &Json, required: bool, depth: usize, line: &mut impl FnMut(String)) {
+fn describe_property(
+    key: &str,
+    property: &Json,
+    required: bool,
+    depth: usize,
+    line: &mut impl FnMut(String),
+) {
     let mut notes = vec![property["type"].as_str().unwrap_or("any of several").to_string()];
     notes.extend(required.then(|| "required".to_string()));
-    notes.extend(property.get("default").map(|default| format!("default {default}")));
+    notes.extend(
+        property
+            .get("default")
+            .map(|default| format!("default {default}")),
+    );
     notes.extend((property["x-windlass-secret"] == true).then(|| "may be a secret".to_string()));
     let indent = "  ".repeat(depth);
     line(format!("{indent}{key}  ({})", notes.join(", ")));

@@ -17,7 +17,9 @@ impl Printer {
     pub(super) fn new() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let forced = set("CLICOLOR_FORCE") && std::env::var("CLICOLOR_FORCE").as_deref() != Ok("0");
-        Self { colour: !set("NO_COLOR") && (forced || std::io::stderr().is_terminal()) }
+        Self {
+            colour: !set("NO_COLOR") && (forced || std::io::stderr().is_terminal()),
+        }
     }
 
     /// Data. A reader that went away is no failure.
@@ -38,9 +40,20 @@ impl Printer {
             self.say(&problem.render(self.colour));
             self.say("");
         }
-        let count = |severity| problems.sorted().iter().filter(|one| one.severity == severity).count();
-        let shown = |count: usize, word: &str| (count > 0).then(|| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
-        let counts = [shown(count(Severity::Error), "error"), shown(count(Severity::Warning), "warning")];
+        let count = |severity| {
+            problems
+                .sorted()
+                .iter()
+                .filter(|one| one.severity == severity)
+                .count()
+        };
+        let shown = |count: usize, word: &str| {
+            (count > 0).then(|| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
+        };
+        let counts = [
+            shown(count(Severity::Error), "error"),
+            shown(count(Severity::Warning), "warning"),
+        ];
         let counts: Vec<String> = counts.into_iter().flatten().collect();
         if !counts.is_empty() {
             self.say(&counts.join(", "));
@@ -65,9 +78,16 @@ impl Printer {
     /// Says the problems and ends: 77 where everything wrong is a denial, else 65.
     pub(super) fn stop_for<T>(&self, problems: &Diagnostics) -> Result<T> {
         self.problems(problems);
-        let mut errors = problems.sorted().into_iter().filter(|one| one.severity == Severity::Error);
+        let mut errors = problems
+            .sorted()
+            .into_iter()
+            .filter(|one| one.severity == Severity::Error);
         let denied = errors.all(|one| one.code.starts_with("grant.denied"));
-        Err(Stopped(if denied { ExitCode::DENIED } else { ExitCode::INVALID }))
+        Err(Stopped(if denied {
+            ExitCode::DENIED
+        } else {
+            ExitCode::INVALID
+        }))
     }
 }
 
@@ -75,8 +95,14 @@ impl Printer {
 pub(super) fn exit_of(failure: &Failure) -> ExitCode {
     match failure.code.as_str() {
         code if code.starts_with("grant.") || code == "lock.unknown-plugin" => ExitCode::DENIED,
-        code if code.starts_with("plugin.") || code.starts_with("secret.") && failure.turn == Turn::PipelineAuthor => ExitCode::INVALID,
-        code if code.starts_with("secret.unavailable") || code.starts_with("secret.missing") => ExitCode::UNAVAILABLE,
+        code if code.starts_with("plugin.")
+            || code.starts_with("secret.") && failure.turn == Turn::PipelineAuthor =>
+        {
+            ExitCode::INVALID
+        }
+        code if code.starts_with("secret.unavailable") || code.starts_with("secret.missing") => {
+            ExitCode::UNAVAILABLE
+        }
         _ if failure.turn == Turn::Windlass => ExitCode::INTERNAL,
         _ if failure.turn == Turn::Environment => ExitCode::UNAVAILABLE,
         _ => ExitCode::INVALID,

@@ -32,12 +32,20 @@ impl Project {
             Ok(here) => here,
             Err(error) => {
                 let message = format!("cannot work in {}: {error}", here.display());
-                return printer.stop(&Failure::new(Turn::Operator, "project.directory", message).help("give an existing directory with -C"));
+                return printer.stop(
+                    &Failure::new(Turn::Operator, "project.directory", message)
+                        .help("give an existing directory with -C"),
+                );
             }
         };
-        let is_root = |directory: &&Path| directory.join("windlass.lock").exists() || directory.join(".git").exists();
+        let is_root =
+            |directory: &&Path| directory.join("windlass.lock").exists() || directory.join(".git").exists();
         let root = here.ancestors().find(is_root).unwrap_or(&here).to_path_buf();
-        Ok(Self { root, here, state: arguments.state_dir.clone() })
+        Ok(Self {
+            root,
+            here,
+            state: arguments.state_dir.clone(),
+        })
     }
 
     /// The pipeline file: what was named, else `windlass.yaml`, else `pipelines/deploy.yaml`.
@@ -46,11 +54,21 @@ impl Project {
             return Ok(named.to_path_buf());
         }
         let usual = ["windlass.yaml", "pipelines/deploy.yaml"];
-        if let Some(found) = usual.iter().map(|name| self.root.join(name)).find(|path| path.is_file()) {
+        if let Some(found) = usual
+            .iter()
+            .map(|name| self.root.join(name))
+            .find(|path| path.is_file())
+        {
             return Ok(found);
         }
-        let message = format!("there is neither windlass.yaml nor pipelines/deploy.yaml in {}", self.root.display());
-        printer.stop(&Failure::new(Turn::Operator, "pipeline.missing", message).help("name the file: windlass run FILE"))
+        let message = format!(
+            "there is neither windlass.yaml nor pipelines/deploy.yaml in {}",
+            self.root.display()
+        );
+        printer.stop(
+            &Failure::new(Turn::Operator, "pipeline.missing", message)
+                .help("name the file: windlass run FILE"),
+        )
     }
 
     /// A path of the command line, to be opened.
@@ -62,7 +80,9 @@ impl Project {
     pub(super) fn state(&self, pipeline: &PipelineName, printer: &Printer) -> Result<PathBuf> {
         let directory = match &self.state {
             Some(directory) => self.here.join(directory),
-            None => state_home().join("windlass").join(format!("{pipeline}-{}", self.hash())),
+            None => state_home()
+                .join("windlass")
+                .join(format!("{pipeline}-{}", self.hash())),
         };
         private_directory(&directory).or_else(|failure| printer.stop(&failure))
     }
@@ -78,7 +98,10 @@ impl Project {
 
     /// Sixteen digits that stand for the root.
     fn hash(&self) -> String {
-        hex::encode(Sha256::digest(self.root.as_os_str().as_encoded_bytes())).chars().take(16).collect()
+        hex::encode(Sha256::digest(self.root.as_os_str().as_encoded_bytes()))
+            .chars()
+            .take(16)
+            .collect()
     }
 }
 
@@ -87,6 +110,10 @@ fn state_home() -> PathBuf {
 }
 
 fn base(variable: &str, below_home: &str) -> PathBuf {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
+    let absolute = |name| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path: &PathBuf| path.is_absolute())
+    };
     absolute(variable).unwrap_or_else(|| absolute("HOME").unwrap_or_else(env::temp_dir).join(below_home))
 }

@@ -18,7 +18,11 @@ pub(super) struct Reports {
 
 impl Reports {
     pub(super) fn new(redactor: Redactor, journal: Arc<dyn Journal>) -> Self {
-        Self { redactor, journal, reporters: Vec::new() }
+        Self {
+            redactor,
+            journal,
+            reporters: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, reporter: impl Reporter + 'static) {
@@ -29,12 +33,30 @@ impl Reports {
     pub(super) fn consume(mut self, mut events: mpsc::Receiver<RunEvent>) {
         while let Some(mut event) = events.blocking_recv() {
             redact(&mut event, &self.redactor);
-            if let RunEvent::StageLog { stage, attempt, level, message, fields } = &event {
+            if let RunEvent::StageLog {
+                stage,
+                attempt,
+                level,
+                message,
+                fields,
+            } = &event
+            {
                 let (stage, attempt, level) = (stage.clone(), *attempt, *level);
-                self.journal.log(LogLine { stage, attempt, level, message: message.clone(), fields: fields.clone() });
+                self.journal.log(LogLine {
+                    stage,
+                    attempt,
+                    level,
+                    message: message.clone(),
+                    fields: fields.clone(),
+                });
             }
-            let stamped = Stamped { ts: jiff::Timestamp::now(), event };
-            self.reporters.iter_mut().for_each(|reporter| reporter.event(&stamped));
+            let stamped = Stamped {
+                ts: jiff::Timestamp::now(),
+                event,
+            };
+            self.reporters
+                .iter_mut()
+                .for_each(|reporter| reporter.event(&stamped));
         }
         self.reporters.iter_mut().for_each(|reporter| reporter.finish());
     }
@@ -57,7 +79,9 @@ fn redact(event: &mut RunEvent, redactor: &Redactor) {
         RunEvent::StageFinished { report, .. } => redact_report(report, redactor),
         RunEvent::StageCompensated { summary, failure, .. } => {
             text(summary);
-            failure.iter_mut().for_each(|failure| redact_failure(failure, redactor));
+            failure
+                .iter_mut()
+                .for_each(|failure| redact_failure(failure, redactor));
         }
         RunEvent::Notice { message, .. } => text(message),
         RunEvent::RunFinished { next, .. } => next.iter_mut().for_each(text),
@@ -74,13 +98,22 @@ fn redact_report(report: &mut StageReport, redactor: &Redactor) {
             (redactor.redact(&key), value)
         })
         .collect();
-    report.failure.iter_mut().for_each(|failure| redact_failure(failure, redactor));
+    report
+        .failure
+        .iter_mut()
+        .for_each(|failure| redact_failure(failure, redactor));
 }
 
 fn redact_failure(failure: &mut Failure, redactor: &Redactor) {
     failure.code = redactor.redact(&failure.code);
     failure.message = redactor.redact(&failure.message);
     failure.help = failure.help.as_deref().map(|help| redactor.redact(help));
-    failure.details.iter_mut().for_each(|details| redactor.redact_json(details));
-    failure.stack.iter_mut().for_each(|frame| *frame = redactor.redact(frame));
+    failure
+        .details
+        .iter_mut()
+        .for_each(|details| redactor.redact_json(details));
+    failure
+        .stack
+        .iter_mut()
+        .for_each(|frame| *frame = redactor.redact(frame));
 }

@@ -17,11 +17,17 @@ use crate::{
     event::RunEvent,
     failure::{Failure, Turn},
     grant::ApprovedPlan,
-    journal::{Ephemeral, Journal, SqliteStore, Writer, record::Record, replay::{self, Position}},
+    journal::{
+        Ephemeral, Journal, SqliteStore, Writer,
+        record::Record,
+        replay::{self, Position},
+    },
     name::{RunId, SecretName},
     pattern::Pattern,
     plan::Plan,
-    report::{ci::Ci, json::JsonLines, junit::Junit, plain::Plain, redact::Redactor, summary::Palette, tty::Tty},
+    report::{
+        ci::Ci, json::JsonLines, junit::Junit, plain::Plain, redact::Redactor, summary::Palette, tty::Tty,
+    },
     run::{Exit, Options, Run, attempt::Workshop, ledger::Ledger, scratch::ScratchPool, wiring::Wiring},
     sandbox::{Loaded, Sandbox, SandboxSettings},
     secret::{self, Sources},
@@ -38,7 +44,11 @@ use tokio::sync::mpsc;
 /// Events on their way to the reports: enough that a burst does not stop the run, little enough to be no memory.
 const EVENTS: usize = 1_024;
 
-pub(super) fn run(arguments: &ProjectArguments, command: &RunArguments, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn run(
+    arguments: &ProjectArguments,
+    command: &RunArguments,
+    printer: &Printer,
+) -> Result<ExitCode> {
     if command.dry_run {
         return plan::dry_run(arguments, &command.pipeline, printer);
     }
@@ -53,7 +63,13 @@ pub(super) fn run(arguments: &ProjectArguments, command: &RunArguments, printer:
     })?;
     let state = project.state(&planned.plan.pipeline.name, printer)?;
     let runtime = runtime(printer)?;
-    let ready = Ready { project, planned, approved, state, left_out };
+    let ready = Ready {
+        project,
+        planned,
+        approved,
+        state,
+        left_out,
+    };
     runtime.block_on(ready.run(command, printer))
 }
 
@@ -83,9 +99,11 @@ impl Ready {
         let sandbox = sandbox(&self.project, printer)?;
         let plugins = load_plugins(&sandbox, &self.planned, printer).await?;
         let journal = self.journal(&id, command.ephemeral, &redactor, printer)?;
-        let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str())).or_else(|failure| printer.stop(&failure))?;
+        let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str()))
+            .or_else(|failure| printer.stop(&failure))?;
         let ledger = Arc::new(Ledger::new(journal.clone()));
-        let wiring = Wiring::new(&self.planned.plan, &self.project.root, secrets, &self.state).or_else(|failure| printer.stop(&failure))?;
+        let wiring = Wiring::new(&self.planned.plan, &self.project.root, secrets, &self.state)
+            .or_else(|failure| printer.stop(&failure))?;
         let workshop = Arc::new(Workshop {
             approved: self.approved.clone(),
             sandbox,
@@ -108,7 +126,19 @@ impl Ready {
         };
         let started = self.announce(&id, journal.as_ref(), &events).await;
         let ended = match started {
-            Ok(()) => Run { id: id.clone(), workshop, journal: journal.clone(), ledger, options, events, stop }.drive().await,
+            Ok(()) => {
+                Run {
+                    id: id.clone(),
+                    workshop,
+                    journal: journal.clone(),
+                    ledger,
+                    options,
+                    events,
+                    stop,
+                }
+                .drive()
+                .await
+            }
             Err(failure) => return printer.stop(&failure),
         };
         // The report ends when the last sender is gone; only then is the journal complete.
@@ -145,7 +175,13 @@ impl Ready {
         Ok(Arc::new(store))
     }
 
-    fn journal(&self, id: &RunId, ephemeral: bool, redactor: &Redactor, printer: &Printer) -> Result<Arc<dyn Journal>> {
+    fn journal(
+        &self,
+        id: &RunId,
+        ephemeral: bool,
+        redactor: &Redactor,
+        printer: &Printer,
+    ) -> Result<Arc<dyn Journal>> {
         if ephemeral {
             return Ok(Arc::new(Ephemeral));
         }
@@ -163,10 +199,23 @@ impl Ready {
     }
 
     /// The first record, durable before anything starts.
-    async fn announce(&self, id: &RunId, journal: &dyn Journal, events: &mpsc::Sender<RunEvent>) -> std::result::Result<(), Failure> {
+    async fn announce(
+        &self,
+        id: &RunId,
+        journal: &dyn Journal,
+        events: &mpsc::Sender<RunEvent>,
+    ) -> std::result::Result<(), Failure> {
         let plan = &self.planned.plan;
-        let stages: Vec<_> = plan.stages.iter().map(|planned| planned.stage.name.clone()).collect();
-        let plugins = self.planned.descriptors.values().map(|plugin| (plugin.id.clone(), plugin.digest.to_string()));
+        let stages: Vec<_> = plan
+            .stages
+            .iter()
+            .map(|planned| planned.stage.name.clone())
+            .collect();
+        let plugins = self
+            .planned
+            .descriptors
+            .values()
+            .map(|plugin| (plugin.id.clone(), plugin.digest.to_string()));
         let shown = plan_record(plan);
         journal
             .append(vec![Record::RunStarted {
@@ -180,7 +229,14 @@ impl Ready {
             .await?;
         let pipeline = plan.pipeline.name.to_string();
         // A report that is gone is no failure of the run.
-        let _ = events.send(RunEvent::RunStarted { run: id.clone(), pipeline, stages, resumed: false }).await;
+        let _ = events
+            .send(RunEvent::RunStarted {
+                run: id.clone(),
+                pipeline,
+                stages,
+                resumed: false,
+            })
+            .await;
         Ok(())
     }
 
@@ -193,7 +249,9 @@ impl Ready {
         printer: &Printer,
     ) -> Result<std::thread::JoinHandle<()>> {
         let mut reports = Reports::new(redactor, journal);
-        let palette = Palette { colour: printer.colour };
+        let palette = Palette {
+            colour: printer.colour,
+        };
         let progress = match command.progress {
             Progress::Auto if std::io::stderr().is_terminal() => Progress::Tty,
             Progress::Auto => Progress::Plain,
@@ -202,16 +260,26 @@ impl Ready {
         match progress {
             Progress::Json => reports.add(JsonLines::new(std::io::stdout())),
             Progress::Tty => reports.add(Tty::new(ProgressDrawTarget::stderr(), palette)),
-            _ => reports.add(Plain::new(std::io::stderr(), palette, Ci::detect(&|name| std::env::var(name).ok()))),
+            _ => reports.add(Plain::new(
+                std::io::stderr(),
+                palette,
+                Ci::detect(&|name| std::env::var(name).ok()),
+            )),
         }
-        for Report { path, .. } in command.reports.iter().filter(|report| report.kind == ReportKind::Junit) {
+        for Report { path, .. } in command
+            .reports
+            .iter()
+            .filter(|report| report.kind == ReportKind::Junit)
+        {
             let path = self.project.open_path(path);
             match std::fs::File::create(&path) {
                 Ok(file) => reports.add(Junit::new(file)),
                 Err(error) => return printer.stop(&report_failure(&path, &error)),
             }
         }
-        let thread = std::thread::Builder::new().name("report".into()).spawn(move || reports.consume(receiver));
+        let thread = std::thread::Builder::new()
+            .name("report".into())
+            .spawn(move || reports.consume(receiver));
         thread.or_else(|error| {
             let message = format!("the system gives no thread for the report: {error}");
             printer.stop(&Failure::new(Turn::Environment, "system.threads", message))
@@ -220,13 +288,21 @@ impl Ready {
 
     /// `--report json=FILE`: what `runs show` says of this run.
     fn write_json_reports(&self, id: &RunId, command: &RunArguments, printer: &Printer) -> Result<()> {
-        for Report { path, .. } in command.reports.iter().filter(|report| report.kind == ReportKind::Json) {
+        for Report { path, .. } in command
+            .reports
+            .iter()
+            .filter(|report| report.kind == ReportKind::Json)
+        {
             let path = self.project.open_path(path);
             let history = match SqliteStore::open_for_reading(&self.state) {
                 Ok(Some(store)) if !command.ephemeral => replay::show_run(&store, id).map_err(Failure::from),
                 Err(error) => Err(Failure::from(error)),
-                Ok(_) => Err(Failure::new(Turn::Operator, "report.ephemeral", "a run without a journal leaves no JSON report")
-                    .help("leave --ephemeral or --report json= away")),
+                Ok(_) => Err(Failure::new(
+                    Turn::Operator,
+                    "report.ephemeral",
+                    "a run without a journal leaves no JSON report",
+                )
+                .help("leave --ephemeral or --report json= away")),
             };
             let written = history.map(|history| std::fs::write(&path, format!("{:#}\n", history.to_json())));
             match written {
@@ -240,7 +316,11 @@ impl Ready {
 }
 
 fn report_failure(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Turn::Operator, "report.unwritable", format!("cannot write the report {}: {error}", path.display()))
+    Failure::new(
+        Turn::Operator,
+        "report.unwritable",
+        format!("cannot write the report {}: {error}", path.display()),
+    )
 }
 
 fn plan_record(plan: &Plan) -> (String, serde_json::Value) {
@@ -251,38 +331,71 @@ fn plan_record(plan: &Plan) -> (String, serde_json::Value) {
 /// executable and locked with it.
 fn check_lock(project: &Project, planned: &Planned, command: &RunArguments, printer: &Printer) -> Result<()> {
     let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
-    let foreign: Vec<_> = planned.components.iter().filter(|(_, component)| !component.is_built_in).collect();
+    let foreign: Vec<_> = planned
+        .components
+        .iter()
+        .filter(|(_, component)| !component.is_built_in)
+        .collect();
     if !(command.locked || is_ci) || foreign.is_empty() {
         return Ok(());
     }
     let text = std::fs::read_to_string(project.root.join(FILE_NAME)).unwrap_or_default();
-    let lock = if text.is_empty() { Ok(Lock::default()) } else { Lock::read(&text) };
+    let lock = if text.is_empty() {
+        Ok(Lock::default())
+    } else {
+        Lock::read(&text)
+    };
     let lock = lock.or_else(|failure| printer.stop(&failure))?;
     let refused: Vec<Failure> = foreign
         .into_iter()
         .filter_map(|(reference, component)| lock.check(component, planned.descriptors.get(reference)?).err())
         .collect();
     refused.iter().for_each(|failure| printer.failure(failure));
-    if refused.is_empty() { Ok(()) } else { Err(Stopped(ExitCode::DENIED)) }
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Stopped(ExitCode::DENIED))
+    }
 }
 
 /// The stages that `--only`, `--skip` and `--from` leave out. `finally` stays unless it is named.
 fn select(plan: &Plan, selection: &Selection) -> std::result::Result<Vec<usize>, Failure> {
     let numbered = |name: &str| -> std::result::Result<Vec<usize>, Failure> {
-        let is_meant = |planned: &crate::plan::PlannedStage| planned.stage.name.as_str() == name || planned.stage.name.base() == name;
-        let found: Vec<usize> = plan.stages.iter().enumerate().filter(|(_, planned)| is_meant(planned)).map(|(number, _)| number).collect();
+        let is_meant = |planned: &crate::plan::PlannedStage| {
+            planned.stage.name.as_str() == name || planned.stage.name.base() == name
+        };
+        let found: Vec<usize> = plan
+            .stages
+            .iter()
+            .enumerate()
+            .filter(|(_, planned)| is_meant(planned))
+            .map(|(number, _)| number)
+            .collect();
         if !found.is_empty() {
             return Ok(found);
         }
-        let known: Vec<&str> = plan.stages.iter().map(|planned| planned.stage.name.as_str()).collect();
+        let known: Vec<&str> = plan
+            .stages
+            .iter()
+            .map(|planned| planned.stage.name.as_str())
+            .collect();
         let help = match crate::diagnostic::did_you_mean(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the stages are: {}", known.join(", ")),
         };
-        Err(Failure::new(Turn::Operator, "selection.unknown-stage", format!("there is no stage `{name}`")).help(help))
+        Err(Failure::new(
+            Turn::Operator,
+            "selection.unknown-stage",
+            format!("there is no stage `{name}`"),
+        )
+        .help(help))
     };
     let all = |names: &[String]| -> std::result::Result<Vec<usize>, Failure> {
-        Ok(names.iter().map(|name| numbered(name)).collect::<std::result::Result<Vec<_>, _>>()?.concat())
+        Ok(names
+            .iter()
+            .map(|name| numbered(name))
+            .collect::<std::result::Result<Vec<_>, _>>()?
+            .concat())
     };
     let (only, skip) = (all(&selection.only)?, all(&selection.skip)?);
     let from = selection.from.as_deref().map(numbered).transpose()?;
@@ -301,7 +414,9 @@ fn descendants(plan: &Plan, from: &[usize]) -> Vec<usize> {
     let mut grew = true;
     while grew {
         let next: Vec<usize> = (0..plan.finally_from)
-            .filter(|number| !found.contains(number) && plan.stages[*number].after.iter().any(|need| found.contains(need)))
+            .filter(|number| {
+                !found.contains(number) && plan.stages[*number].after.iter().any(|need| found.contains(need))
+            })
             .collect();
         grew = !next.is_empty();
         found.extend(next);
@@ -312,7 +427,12 @@ fn descendants(plan: &Plan, from: &[usize]) -> Vec<usize> {
 fn needed_secrets(plan: &Plan) -> Vec<SecretName> {
     let mut names: Vec<SecretName> = Vec::new();
     let needs = plan.stages.iter().flat_map(|planned| &planned.needs);
-    let secrets = needs.filter(|need| matches!(need.capability, Capability::SecretsUse | Capability::SecretsReveal));
+    let secrets = needs.filter(|need| {
+        matches!(
+            need.capability,
+            Capability::SecretsUse | Capability::SecretsReveal
+        )
+    });
     for pattern in secrets.filter_map(|need| need.pattern.as_ref()) {
         if let Pattern::Name(name) = pattern
             && let Ok(name) = SecretName::new(name)
@@ -325,7 +445,10 @@ fn needed_secrets(plan: &Plan) -> Vec<SecretName> {
 }
 
 pub(super) fn sandbox(project: &Project, printer: &Printer) -> Result<Sandbox> {
-    let settings = SandboxSettings { cache_directory: project.cache(), compile_command: std::env::current_exe().ok() };
+    let settings = SandboxSettings {
+        cache_directory: project.cache(),
+        compile_command: std::env::current_exe().ok(),
+    };
     Sandbox::new(settings).or_else(|failure| printer.stop(&failure))
 }
 
@@ -335,7 +458,10 @@ pub(super) async fn load_plugins(
     planned: &Planned,
     printer: &Printer,
 ) -> Result<HashMap<crate::catalog::Digest, Loaded>> {
-    let loads = planned.components.values().map(|component| async { (component.digest, sandbox.load(component).await) });
+    let loads = planned
+        .components
+        .values()
+        .map(|component| async { (component.digest, sandbox.load(component).await) });
     let mut plugins = HashMap::new();
     for (digest, loaded) in futures::future::join_all(loads).await {
         match loaded {

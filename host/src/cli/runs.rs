@@ -22,10 +22,20 @@ const LINES: usize = 1_000;
 /// How often `logs -f` looks: as often as the journal writes log lines.
 const FOLLOW: Duration = Duration::from_millis(200);
 
-pub(super) fn runs(project: &ProjectArguments, command: &RunsArguments, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn runs(
+    project: &ProjectArguments,
+    command: &RunsArguments,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let project = Project::find(project, printer)?;
     let file = project.pipeline_file(command.file.as_deref(), printer)?;
-    let read = load::read(&project, &file, None, &ValueArguments::default(), MissingValues::Unknown);
+    let read = load::read(
+        &project,
+        &file,
+        None,
+        &ValueArguments::default(),
+        MissingValues::Unknown,
+    );
     let pipeline = match read {
         Ok((pipeline, _)) => pipeline,
         Err(problems) => return printer.stop_for(&problems),
@@ -53,7 +63,9 @@ pub(super) fn runs(project: &ProjectArguments, command: &RunsArguments, printer:
 fn list(store: Option<&SqliteStore>, format: Format, limit: usize, printer: &Printer) -> Result<ExitCode> {
     let runs = match store {
         None => Vec::new(),
-        Some(store) => replay::list_runs(store, limit).or_else(|error| printer.stop(&Failure::from(error)))?,
+        Some(store) => {
+            replay::list_runs(store, limit).or_else(|error| printer.stop(&Failure::from(error)))?
+        }
     };
     match format {
         Format::Json => printer.data(&format!("{:#}", serde_json::json!(runs))),
@@ -61,7 +73,12 @@ fn list(store: Option<&SqliteStore>, format: Format, limit: usize, printer: &Pri
         Format::Text => {
             for run in runs {
                 let exit = run.exit.map_or("-".to_string(), |exit| exit.code.to_string());
-                printer.data(&format!("{}  {:<15} {exit:>3}  {}", run.id, word(run.status), run.started));
+                printer.data(&format!(
+                    "{}  {:<15} {exit:>3}  {}",
+                    run.id,
+                    word(run.status),
+                    run.started
+                ));
             }
         }
     }
@@ -69,12 +86,21 @@ fn list(store: Option<&SqliteStore>, format: Format, limit: usize, printer: &Pri
 }
 
 /// The run that is meant: the one named, else the last.
-fn find<'a>(store: Option<&'a SqliteStore>, named: Option<&str>, printer: &Printer) -> Result<(&'a SqliteStore, RunId)> {
+fn find<'a>(
+    store: Option<&'a SqliteStore>,
+    named: Option<&str>,
+    printer: &Printer,
+) -> Result<(&'a SqliteStore, RunId)> {
     let none = || Failure::new(Turn::Operator, "runs.none", "there are no runs yet").help("windlass run");
-    let Some(store) = store else { return printer.stop(&none()) };
+    let Some(store) = store else {
+        return printer.stop(&none());
+    };
     if let Some(named) = named {
         let parsed = RunId::parse(named);
-        let id = parsed.or_else(|error| printer.stop(&Failure::new(Turn::Operator, "runs.id", error.to_string()).help("windlass runs list")))?;
+        let id = parsed.or_else(|error| {
+            printer
+                .stop(&Failure::new(Turn::Operator, "runs.id", error.to_string()).help("windlass runs list"))
+        })?;
         return Ok((store, id));
     }
     match replay::list_runs(store, 1) {
@@ -88,20 +114,32 @@ fn find<'a>(store: Option<&'a SqliteStore>, named: Option<&str>, printer: &Print
 
 fn show(store: Option<&SqliteStore>, id: &RunId, printer: &Printer) -> Result<RunHistory> {
     let Some(store) = store else {
-        return printer.stop(&Failure::new(Turn::Operator, "runs.none", "there are no runs yet").help("windlass run"));
+        return printer
+            .stop(&Failure::new(Turn::Operator, "runs.none", "there are no runs yet").help("windlass run"));
     };
     replay::show_run(store, id).or_else(|error| printer.stop(&Failure::from(error)))
 }
 
-fn logs(store: &SqliteStore, id: &RunId, stage: Option<&str>, follow: bool, printer: &Printer) -> Result<ExitCode> {
+fn logs(
+    store: &SqliteStore,
+    id: &RunId,
+    stage: Option<&str>,
+    follow: bool,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let mut cursor = 0;
     loop {
         // Asked before the lines are read: what a run says last is then not missed.
         let is_over = show(Some(store), id, printer)?.finished_ms.is_some();
-        let lines = store.read_lines(id, stage, cursor, LINES).or_else(|error| printer.stop(&Failure::from(error)))?;
+        let lines = store
+            .read_lines(id, stage, cursor, LINES)
+            .or_else(|error| printer.stop(&Failure::from(error)))?;
         for line in &lines {
             let at = replay::timestamp(line.at_ms);
-            printer.data(&format!("{at} {:<12} {:<5} {}", line.stage, line.level, line.message));
+            printer.data(&format!(
+                "{at} {:<12} {:<5} {}",
+                line.stage, line.level, line.message
+            ));
         }
         cursor = lines.last().map_or(cursor, |line| line.cursor);
         if !lines.is_empty() {
@@ -115,12 +153,21 @@ fn logs(store: &SqliteStore, id: &RunId, stage: Option<&str>, follow: bool, prin
 }
 
 fn to_text(history: &RunHistory) -> String {
-    let mut lines = vec![format!("run {}  {}  {}", history.id, history.pipeline, word(history.status))];
+    let mut lines = vec![format!(
+        "run {}  {}  {}",
+        history.id,
+        history.pipeline,
+        word(history.status)
+    )];
     if let Some(exit) = &history.exit {
         lines.push(format!("exit {} ({})", exit.code, exit.reason));
     }
     lines.push(format!("started {}", replay::timestamp(history.started_ms)));
-    lines.extend(history.finished_ms.map(|at| format!("finished {}", replay::timestamp(at))));
+    lines.extend(
+        history
+            .finished_ms
+            .map(|at| format!("finished {}", replay::timestamp(at))),
+    );
     for stage in &history.stages {
         let plugin = stage.plugin.as_ref().map_or("", |plugin| plugin.name.as_str());
         let standing = match stage.standing {
@@ -130,7 +177,10 @@ fn to_text(history: &RunHistory) -> String {
         };
         let report = stage.report.as_ref();
         let summary = report.map_or("", |report| report.summary.as_str());
-        lines.push(format!("  {:<16} {standing:<10} {plugin:<14} {summary}", stage.name));
+        lines.push(format!(
+            "  {:<16} {standing:<10} {plugin:<14} {summary}",
+            stage.name
+        ));
         if let Some(failure) = report.and_then(|report| report.failure.as_ref()) {
             lines.push(format!("    {}: {}", failure.code, failure.message));
             lines.extend(failure.help.iter().map(|help| format!("    help: {help}")));

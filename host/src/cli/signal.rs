@@ -19,7 +19,11 @@ pub(super) fn watch() -> std::io::Result<watch::Receiver<Option<Stop>>> {
                 _ = terminate.recv() => Stop::Terminated,
             };
             if sender.borrow().is_some() {
-                let code = if stop == Stop::Interrupted { ExitCode::INTERRUPTED } else { ExitCode::TERMINATED };
+                let code = if stop == Stop::Interrupted {
+                    ExitCode::INTERRUPTED
+                } else {
+                    ExitCode::TERMINATED
+                };
                 // Whatever is in memory only is given up: the journal has what happened, and `resume` what is to be done.
                 std::process::exit(code.code.into());
             }

@@ -11,7 +11,11 @@ use super::{
 use crate::{diagnostic::Diagnostics, grant::approve, pipeline::MissingValues};
 use std::path::Path;
 
-pub(super) fn validate(project: &ProjectArguments, command: &ValidateArguments, printer: &Printer) -> Result<ExitCode> {
+pub(super) fn validate(
+    project: &ProjectArguments,
+    command: &ValidateArguments,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let project = Project::find(project, printer)?;
     let files = match command.files.as_slice() {
         [] => vec![project.pipeline_file(None, printer)?],
@@ -41,10 +45,11 @@ pub(super) fn validate(project: &ProjectArguments, command: &ValidateArguments, 
 /// Everything that is wrong with one file, its plugins and its grants.
 fn problems(project: &Project, file: &Path, command: &ValidateArguments) -> Diagnostics {
     let overlay = command.overlay.as_deref();
-    let (pipeline, mut problems) = match load::read(project, file, overlay, &command.values, MissingValues::Unknown) {
-        Ok(read) => read,
-        Err(problems) => return problems,
-    };
+    let (pipeline, mut problems) =
+        match load::read(project, file, overlay, &command.values, MissingValues::Unknown) {
+            Ok(read) => read,
+            Err(problems) => return problems,
+        };
     let planned = match load::plan(project, pipeline) {
         Ok(planned) => planned,
         Err(more) => {

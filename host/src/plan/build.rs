@@ -52,20 +52,44 @@ pub fn build(
 ) -> Result<(Plan, Diagnostics), Diagnostics> {
     let mut problems = Diagnostics::new();
     let schemas = compile_schemas(plugins, &mut problems);
-    let numbers: HashMap<&StageName, usize> =
-        pipeline.stages.iter().chain(&pipeline.finally).enumerate().map(|(number, stage)| (&stage.name, number)).collect();
+    let numbers: HashMap<&StageName, usize> = pipeline
+        .stages
+        .iter()
+        .chain(&pipeline.finally)
+        .enumerate()
+        .map(|(number, stage)| (&stage.name, number))
+        .collect();
     let mut stages = Vec::with_capacity(numbers.len());
     for stage in pipeline.stages.iter().chain(&pipeline.finally) {
         // Whoever calls has reported plugins that could not be read.
-        let Some(plugin) = plugins.get(&stage.uses) else { continue };
-        let Some(schema) = schemas.get(&plugin.digest.to_string()) else { continue };
-        let after = stage.needs.iter().filter_map(|name| numbers.get(name).copied()).collect();
+        let Some(plugin) = plugins.get(&stage.uses) else {
+            continue;
+        };
+        let Some(schema) = schemas.get(&plugin.digest.to_string()) else {
+            continue;
+        };
+        let after = stage
+            .needs
+            .iter()
+            .filter_map(|name| numbers.get(name).copied())
+            .collect();
         if let Some((with, needs)) = plan_stage(&pipeline, stage, plugin, schema, &mut problems) {
-            stages.push(PlannedStage { stage: stage.clone(), plugin: plugin.clone(), with: Arc::new(with), needs, after });
+            stages.push(PlannedStage {
+                stage: stage.clone(),
+                plugin: plugin.clone(),
+                with: Arc::new(with),
+                needs,
+                after,
+            });
         }
     }
     let finally_from = pipeline.stages.len();
-    problems.into_result(Plan { pipeline, stages, finally_from, schemas })
+    problems.into_result(Plan {
+        pipeline,
+        stages,
+        finally_from,
+        schemas,
+    })
 }
 
 fn compile_schemas(
@@ -79,8 +103,13 @@ fn compile_schemas(
                 schemas.insert(plugin.digest.to_string(), Arc::new(schema));
             }
             Err(problem) => {
-                let message = format!("the schema of plugin `{}` is not a JSON Schema: {problem}", plugin.id);
-                problems.push(Diagnostic::error("plugin.schema", message).help("its author has to mend plugin.json"));
+                let message = format!(
+                    "the schema of plugin `{}` is not a JSON Schema: {problem}",
+                    plugin.id
+                );
+                problems.push(
+                    Diagnostic::error("plugin.schema", message).help("its author has to mend plugin.json"),
+                );
             }
         }
     }
@@ -94,7 +123,10 @@ fn plan_stage(
     schema: &Schema,
     problems: &mut Diagnostics,
 ) -> Option<(Value, Vec<Need>)> {
-    let mut with = match stage.with.evaluate(&pipeline.scope(stage, RunScope::default(), None)) {
+    let mut with = match stage
+        .with
+        .evaluate(&pipeline.scope(stage, RunScope::default(), None))
+    {
         Ok(with) => with,
         Err(errors) => {
             for (span, message) in errors {
@@ -113,12 +145,20 @@ fn plan_stage(
                 pointer.join("."),
                 stage.name
             );
-            problems.push(Diagnostic::error("grant.unrequested-secret", message).at(&InFile(stage).value_span(&pointer)));
+            problems.push(
+                Diagnostic::error("grant.unrequested-secret", message)
+                    .at(&InFile(stage).value_span(&pointer)),
+            );
         }
     }
     let (needs, unfit) = needs::of(&plugin.requests, &with);
     for one in unfit {
-        let message = format!("`with.{}` of stage `{}`: {}", one.pointer.join("."), stage.name, one.message);
+        let message = format!(
+            "`with.{}` of stage `{}`: {}",
+            one.pointer.join("."),
+            stage.name,
+            one.message
+        );
         problems.push(Diagnostic::error("with.invalid", message).at(&InFile(stage).value_span(&one.pointer)));
     }
     Some((with, needs))
@@ -130,11 +170,18 @@ pub(crate) struct InFile<'a>(pub(crate) &'a Stage);
 impl Places for InFile<'_> {
     fn value_span(&self, pointer: &[String]) -> Span {
         let block = || self.0.with_span.clone().unwrap_or_else(|| self.0.span.clone());
-        if pointer.is_empty() { block() } else { self.0.with.span_at(pointer).unwrap_or_else(block) }
+        if pointer.is_empty() {
+            block()
+        } else {
+            self.0.with.span_at(pointer).unwrap_or_else(block)
+        }
     }
 
     fn key_span(&self, pointer: &[String]) -> Span {
-        self.0.with.key_span_at(pointer).unwrap_or_else(|| self.value_span(pointer))
+        self.0
+            .with
+            .key_span_at(pointer)
+            .unwrap_or_else(|| self.value_span(pointer))
     }
 }
 
@@ -145,18 +192,27 @@ impl Plan {
             needs: self.stages.iter().map(|stage| stage.after.clone()).collect(),
             finally_from: self.finally_from,
             compensable: self.stages.iter().map(PlannedStage::is_compensable).collect(),
-            point_of_no_return: self.stages.iter().map(|stage| stage.stage.point_of_no_return).collect(),
+            point_of_no_return: self
+                .stages
+                .iter()
+                .map(|stage| stage.stage.point_of_no_return)
+                .collect(),
             jobs,
         }
     }
 
     /// The compiled schema of a stage's plugin.
     pub fn schema(&self, stage: usize) -> Option<&Schema> {
-        self.schemas.get(&self.stages.get(stage)?.plugin.digest.to_string()).map(Arc::as_ref)
+        self.schemas
+            .get(&self.stages.get(stage)?.plugin.digest.to_string())
+            .map(Arc::as_ref)
     }
 
     pub fn digest(&self) -> String {
-        format!("sha256:{}", hex::encode(Sha256::digest(super::render::canonical(self).to_string())))
+        format!(
+            "sha256:{}",
+            hex::encode(Sha256::digest(super::render::canonical(self).to_string()))
+        )
     }
 }
 

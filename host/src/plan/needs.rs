@@ -35,13 +35,22 @@ pub fn of(rows: &[RequestRow], with: &Value) -> (Vec<Need>, Vec<Unfit>) {
             for part in parts(row, &pointer, found) {
                 match need(row, part) {
                     Ok(pattern) => {
-                        let known = |need: &Need| need.capability == row.capability && need.pattern == pattern;
+                        let known =
+                            |need: &Need| need.capability == row.capability && need.pattern == pattern;
                         if !needs.iter().any(known) {
                             let reason = row.reason.clone();
-                            needs.push(Need { capability: row.capability, pattern, pointer: pointer.clone(), reason });
+                            needs.push(Need {
+                                capability: row.capability,
+                                pattern,
+                                pointer: pointer.clone(),
+                                reason,
+                            });
                         }
                     }
-                    Err(message) => unfit.push(Unfit { pointer: pointer.clone(), message }),
+                    Err(message) => unfit.push(Unfit {
+                        pointer: pointer.clone(),
+                        message,
+                    }),
                 }
             }
         }
@@ -52,7 +61,8 @@ pub fn of(rows: &[RequestRow], with: &Value) -> (Vec<Need>, Vec<Unfit>) {
 /// Secrets in `with:` at places for which the plugin requests neither `secrets.use` nor `secrets.reveal`.
 pub fn unrequested_secrets(rows: &[RequestRow], with: &Value) -> Vec<(Vec<String>, String)> {
     let secret_rows = || {
-        rows.iter().filter(|row| matches!(row.capability, Capability::SecretsUse | Capability::SecretsReveal))
+        rows.iter()
+            .filter(|row| matches!(row.capability, Capability::SecretsUse | Capability::SecretsReveal))
     };
     let mut unrequested = Vec::new();
     with.for_each_secret(&mut Vec::new(), &mut |pointer, text| {
@@ -77,14 +87,24 @@ enum Found {
 fn places<'a>(row: &RequestRow, with: &'a Value) -> Vec<(Vec<String>, &'a Value)> {
     let Origin::Pointer(from) = &row.from else {
         let holds = conditions_hold(row, with, &[]);
-        return if holds { vec![(Vec::new(), with)] } else { Vec::new() };
+        return if holds {
+            vec![(Vec::new(), with)]
+        } else {
+            Vec::new()
+        };
     };
     let mut found = Vec::new();
-    walk(with, &from.0, &mut Vec::new(), &mut Vec::new(), &mut |pointer, bound, value| {
-        if conditions_hold(row, with, bound) {
-            found.push((pointer.to_vec(), value));
-        }
-    });
+    walk(
+        with,
+        &from.0,
+        &mut Vec::new(),
+        &mut Vec::new(),
+        &mut |pointer, bound, value| {
+            if conditions_hold(row, with, bound) {
+                found.push((pointer.to_vec(), value));
+            }
+        },
+    );
     found
 }
 
@@ -123,10 +143,15 @@ fn walk<'a>(
             }
         }
         (Segment::Every, Value::Map(entries)) => {
-            entries.iter().for_each(|(key, child)| step(key.clone(), child, true));
+            entries
+                .iter()
+                .for_each(|(key, child)| step(key.clone(), child, true));
         }
         (Segment::Every, Value::List(items)) => {
-            items.iter().enumerate().for_each(|(index, child)| step(index.to_string(), child, true));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(index, child)| step(index.to_string(), child, true));
         }
         _ => {}
     }
@@ -144,14 +169,22 @@ fn is_set(with: &Value, pointer: &Pointer, bound: &[String]) -> bool {
         .0
         .iter()
         .map(|segment| match segment {
-            Segment::Every => keys.next().map_or(Segment::Every, |key| Segment::Key(key.clone())),
+            Segment::Every => keys
+                .next()
+                .map_or(Segment::Every, |key| Segment::Key(key.clone())),
             Segment::Key(key) => Segment::Key(key.clone()),
         })
         .collect();
     let mut set = false;
-    walk(with, &segments, &mut Vec::new(), &mut Vec::new(), &mut |_, _, value| {
-        set |= !matches!(value, Value::Null | Value::Bool(false));
-    });
+    walk(
+        with,
+        &segments,
+        &mut Vec::new(),
+        &mut Vec::new(),
+        &mut |_, _, value| {
+            set |= !matches!(value, Value::Null | Value::Bool(false));
+        },
+    );
     set
 }
 
@@ -168,10 +201,16 @@ fn parts(row: &RequestRow, pointer: &[String], value: &Value) -> Vec<Found> {
         return vec![Found::Text(text.clone())];
     }
     if row.part == Part::Key {
-        return pointer.last().map(|key| Found::Text(key.clone())).into_iter().collect();
+        return pointer
+            .last()
+            .map(|key| Found::Text(key.clone()))
+            .into_iter()
+            .collect();
     }
     match value {
-        Value::Secret(text) if matches!(row.capability, Capability::SecretsUse | Capability::SecretsReveal) => {
+        Value::Secret(text)
+            if matches!(row.capability, Capability::SecretsUse | Capability::SecretsReveal) =>
+        {
             let mut names = Vec::new();
             text.for_each(&mut |name, _| names.push(Found::Text(name.to_string())));
             names
@@ -219,7 +258,9 @@ fn part_of(part: Part, text: &str) -> Option<Found> {
         }
         Part::Path => guest_path(text),
         Part::SqliteDirectory if scheme != "sqlite" => return None,
-        Part::SqliteDirectory => rest.rsplit_once('/').map(|(directory, _)| directory.to_string())?,
+        Part::SqliteDirectory => rest
+            .rsplit_once('/')
+            .map(|(directory, _)| directory.to_string())?,
     };
     Some(Found::Text(text))
 }
@@ -231,12 +272,17 @@ fn without_user(authority: &str) -> &str {
 /// `dist`, `./dist` and `/workspace/dist` are one place.
 fn guest_path(text: &str) -> String {
     let plain = |path: &str| {
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let parts: Vec<&str> = path
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".")
+            .collect();
         parts.join("/")
     };
     match text.strip_prefix('/') {
         Some(absolute) => format!("/{}", plain(absolute)),
-        None => format!("/workspace/{}", plain(text)).trim_end_matches('/').to_string(),
+        None => format!("/workspace/{}", plain(text))
+            .trim_end_matches('/')
+            .to_string(),
     }
 }
 
@@ -247,7 +293,10 @@ fn need(row: &RequestRow, part: Found) -> Result<Option<Pattern>, String> {
         Found::Argv(words) => return Ok(Some(Pattern::call(&words))),
         Found::Later => return Ok(None),
     };
-    let text = row.format.as_ref().map_or(text.clone(), |format| format.replace("{}", &text));
+    let text = row
+        .format
+        .as_ref()
+        .map_or(text.clone(), |format| format.replace("{}", &text));
     let parsed = match row.mode {
         Some(Mode::ReadOnly) => Pattern::files("ro", &text),
         Some(Mode::ReadWrite) => Pattern::files("rw", &text),
@@ -262,7 +311,9 @@ impl Need {
         let in_scratch = |path: &str| path == "/tmp" || path.starts_with("/tmp/");
         match &self.pattern {
             Some(Pattern::Files { path, .. }) => in_scratch(path),
-            Some(Pattern::Sql { host: None, database, .. }) => in_scratch(database),
+            Some(Pattern::Sql {
+                host: None, database, ..
+            }) => in_scratch(database),
             _ => false,
         }
     }
@@ -275,7 +326,13 @@ mod tests {
     use serde_json::json;
 
     fn pointer(text: &str) -> Pointer {
-        let segment = |text: &str| if text == "*" { Segment::Every } else { Segment::Key(text.into()) };
+        let segment = |text: &str| {
+            if text == "*" {
+                Segment::Every
+            } else {
+                Segment::Key(text.into())
+            }
+        };
         Pointer(text.split('/').skip(1).map(segment).collect())
     }
 
@@ -296,10 +353,18 @@ mod tests {
     #[track_caller]
     fn check(row: RequestRow, with: impl Into<Value>, expected: &[&str]) {
         let (needs, unfit) = of(&[row], &with.into());
-        let shown = |need: &Need| need.pattern.as_ref().map_or("later".to_string(), ToString::to_string);
+        let shown = |need: &Need| {
+            need.pattern
+                .as_ref()
+                .map_or("later".to_string(), ToString::to_string)
+        };
         let free = needs.iter().filter(|need| !need.is_free());
         let mut all: Vec<String> = free.map(shown).collect();
-        all.extend(unfit.iter().map(|one| format!("unfit at /{}", one.pointer.join("/"))));
+        all.extend(
+            unfit
+                .iter()
+                .map(|one| format!("unfit at /{}", one.pointer.join("/"))),
+        );
         assert_eq!(all, expected);
     }
 
@@ -307,22 +372,57 @@ mod tests {
     fn parts_of_values() {
         use Capability::*;
         let address = json!({ "address": "https://user@vault:8200/v1?x" });
-        check(row(Http, "/address", Part::Origin), address, &["https://vault:8200"]);
+        check(
+            row(Http, "/address", Part::Origin),
+            address,
+            &["https://vault:8200"],
+        );
         check(row(Http, "/address", Part::Origin), json!({}), &[]);
-        check(row(Http, "/address", Part::Origin), json!({ "address": "nonsense" }), &["unfit at /address"]);
+        check(
+            row(Http, "/address", Part::Origin),
+            json!({ "address": "nonsense" }),
+            &["unfit at /address"],
+        );
         let two = json!({ "checks": { "a": { "tcp": "x:1" }, "b": { "http": "y" }, "c": { "tcp": "z:2" } } });
         check(row(Tcp, "/checks/*/tcp", Part::HostPort), two, &["x:1", "z:2"]);
         let url = json!({ "url": "postgres://me:secret@db/app?sslmode=require" });
-        check(row(Sql, "/url", Part::Database), url.clone(), &["postgresql://db/app"]);
+        check(
+            row(Sql, "/url", Part::Database),
+            url.clone(),
+            &["postgresql://db/app"],
+        );
         check(row(Files, "/url", Part::SqliteDirectory), url, &[]);
         let file = json!({ "url": "sqlite:///mnt/data/app.db" });
-        check(row(Sql, "/url", Part::Database), file.clone(), &["sqlite:///mnt/data/app.db"]);
+        check(
+            row(Sql, "/url", Part::Database),
+            file.clone(),
+            &["sqlite:///mnt/data/app.db"],
+        );
         check(row(Files, "/url", Part::SqliteDirectory), file, &["rw /mnt/data"]);
-        check(row(Sql, "/url", Part::Database), json!({ "url": "sqlite:///tmp/x.db" }), &[]);
-        check(row(Files, "/dir", Part::Path), json!({ "dir": "./a//b/" }), &["rw /workspace/a/b"]);
-        check(row(Process, "/argv", Part::Program), json!({ "argv": ["git", "log", "*"] }), &["git log \u{fffd}"]);
-        let images = RequestRow { format: Some("image-{}.tar".into()), ..row(ArtifactsWrite, "/images/*", Part::Key) };
-        check(images, json!({ "images": { "a": {}, "b": {} } }), &["image-a.tar", "image-b.tar"]);
+        check(
+            row(Sql, "/url", Part::Database),
+            json!({ "url": "sqlite:///tmp/x.db" }),
+            &[],
+        );
+        check(
+            row(Files, "/dir", Part::Path),
+            json!({ "dir": "./a//b/" }),
+            &["rw /workspace/a/b"],
+        );
+        check(
+            row(Process, "/argv", Part::Program),
+            json!({ "argv": ["git", "log", "*"] }),
+            &["git log \u{fffd}"],
+        );
+        let images = RequestRow {
+            format: Some("image-{}.tar".into()),
+            ..row(ArtifactsWrite, "/images/*", Part::Key)
+        };
+        check(
+            images,
+            json!({ "images": { "a": {}, "b": {} } }),
+            &["image-a.tar", "image-b.tar"],
+        );
     }
 
     #[test]
@@ -338,8 +438,15 @@ mod tests {
         check(http(&["/on"], &[]), json!({ "a": "http://x", "on": false }), &[]);
         check(http(&["/on"], &[]), json!({ "a": "http://x" }), &[]);
         let cells = row(Capability::Tcp, "/list/*/at", Part::Value);
-        let cells = RequestRow { when: vec![pointer("/list/*/on")], ..cells };
-        check(cells, json!({ "list": [{ "at": "a:1", "on": true }, { "at": "b:2" }] }), &["a:1"]);
+        let cells = RequestRow {
+            when: vec![pointer("/list/*/on")],
+            ..cells
+        };
+        check(
+            cells,
+            json!({ "list": [{ "at": "a:1", "on": true }, { "at": "b:2" }] }),
+            &["a:1"],
+        );
     }
 
     #[test]
@@ -348,10 +455,27 @@ mod tests {
             let name = SecretName::new(name).expect("valid");
             Value::Secret(SecretText::Secret { name, field: None })
         };
-        let with = Value::Map([("url".to_string(), secret("db")), ("other".to_string(), secret("x"))].into());
-        check(row(Capability::SecretsUse, "/url", Part::Value), with.clone(), &["db"]);
-        check(row(Capability::Sql, "/url", Part::Database), with.clone(), &["later"]);
+        let with = Value::Map(
+            [
+                ("url".to_string(), secret("db")),
+                ("other".to_string(), secret("x")),
+            ]
+            .into(),
+        );
+        check(
+            row(Capability::SecretsUse, "/url", Part::Value),
+            with.clone(),
+            &["db"],
+        );
+        check(
+            row(Capability::Sql, "/url", Part::Database),
+            with.clone(),
+            &["later"],
+        );
         let rows = [row(Capability::SecretsReveal, "/url", Part::Value)];
-        assert_eq!(unrequested_secrets(&rows, &with), [(vec!["other".to_string()], "x".to_string())]);
+        assert_eq!(
+            unrequested_secrets(&rows, &with),
+            [(vec!["other".to_string()], "x".to_string())]
+        );
     }
 }

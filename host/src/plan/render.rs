@@ -45,15 +45,22 @@ fn stage_json(planned: &PlannedStage) -> Json {
 
 fn secret_names(text: &SecretText) -> String {
     let mut names = Vec::new();
-    text.for_each(&mut |name, field| names.push(field.map_or(name.to_string(), |field| format!("{name}.{field}"))));
+    text.for_each(&mut |name, field| {
+        names.push(field.map_or(name.to_string(), |field| format!("{name}.{field}")))
+    });
     format!("<secret {}>", names.join(", "))
 }
 
 /// The plan for a person.
 pub fn to_text(plan: &Plan, effects: &Effects) -> String {
     let mut text = String::new();
-    let line = |text: &mut String, content: std::fmt::Arguments<'_>| writeln!(text, "{content}").expect("a String takes all");
-    line(&mut text, format_args!("pipeline {}  {}", plan.pipeline.name, plan.digest()));
+    let line = |text: &mut String, content: std::fmt::Arguments<'_>| {
+        writeln!(text, "{content}").expect("a String takes all")
+    };
+    line(
+        &mut text,
+        format_args!("pipeline {}  {}", plan.pipeline.name, plan.digest()),
+    );
     for (number, planned) in plan.stages.iter().enumerate() {
         if number == plan.finally_from {
             line(&mut text, format_args!("finally"));
@@ -61,25 +68,56 @@ pub fn to_text(plan: &Plan, effects: &Effects) -> String {
         let short: String = planned.plugin.digest.to_string().chars().take(19).collect();
         let after = match planned.stage.needs.as_slice() {
             [] => String::new(),
-            needs => format!("  after {}", needs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+            needs => format!(
+                "  after {}",
+                needs
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
         };
-        line(&mut text, format_args!("  {}  {} {short}{after}", planned.stage.name, planned.plugin.id));
+        line(
+            &mut text,
+            format_args!("  {}  {} {short}{after}", planned.stage.name, planned.plugin.id),
+        );
         if planned.stage.condition.is_some() {
             line(&mut text, format_args!("    if a condition holds"));
         }
         for need in planned.needs.iter().filter(|need| !need.is_free()) {
-            let value = need.pattern.as_ref().map_or("(known while running)".to_string(), ToString::to_string);
-            let risk = need.capability.row().risk.map(|risk| format!("  ! {risk}")).unwrap_or_default();
-            line(&mut text, format_args!("    may   {:<16} {value}{risk}", need.capability.name()));
+            let value = need
+                .pattern
+                .as_ref()
+                .map_or("(known while running)".to_string(), ToString::to_string);
+            let risk = need
+                .capability
+                .row()
+                .risk
+                .map(|risk| format!("  ! {risk}"))
+                .unwrap_or_default();
+            line(
+                &mut text,
+                format_args!("    may   {:<16} {value}{risk}", need.capability.name()),
+            );
         }
         for effect in effects.get(&number).into_iter().flatten() {
             let part = |key: &str| effect.get(key).and_then(Json::as_str).unwrap_or_default();
-            line(&mut text, format_args!("    would {:<16} {}  {}", part("action"), part("target"), part("summary")));
+            line(
+                &mut text,
+                format_args!(
+                    "    would {:<16} {}  {}",
+                    part("action"),
+                    part("target"),
+                    part("summary")
+                ),
+            );
         }
         if planned.with.has_unknown() {
-            line(&mut text, format_args!("    (some values come from earlier stages)"));
+            line(
+                &mut text,
+                format_args!("    (some values come from earlier stages)"),
+            );
         }
     }
     text
 }
-

@@ -30,7 +30,10 @@ impl Schema {
     /// Why it is not a JSON Schema.
     pub fn new(json: &Json) -> Result<Self, String> {
         let validator = jsonschema::validator_for(json).map_err(|error| error.to_string())?;
-        Ok(Self { json: json.clone(), validator })
+        Ok(Self {
+            json: json.clone(),
+            validator,
+        })
     }
 
     /// Fills in the defaults of the schema, at every depth that `properties` and `additionalProperties` reach.
@@ -49,11 +52,14 @@ impl Schema {
         with.for_each_secret(&mut Vec::new(), &mut |pointer, _| {
             if !self.takes_secret(pointer) {
                 let place = pointer.join(".");
-                let message = format!("`{place}` of plugin `{plugin}` takes no secret: it would be seen in plain text");
+                let message =
+                    format!("`{place}` of plugin `{plugin}` takes no secret: it would be seen in plain text");
                 problems.push(
                     Diagnostic::error("with.secret", message)
                         .at(&places.value_span(pointer))
-                        .help(format!("`windlass plugin inspect {plugin}` shows which fields take secrets")),
+                        .help(format!(
+                            "`windlass plugin inspect {plugin}` shows which fields take secrets"
+                        )),
                 );
             }
         });
@@ -87,7 +93,8 @@ impl Schema {
             ValidationErrorKind::Required { property } => {
                 let key = property.as_str().unwrap_or_default();
                 let message = format!("{} of plugin `{plugin}` needs the key `{key}`", shown(&pointer));
-                problems.push(Diagnostic::error("with.missing-key", message).at(&places.value_span(&pointer)));
+                problems
+                    .push(Diagnostic::error("with.missing-key", message).at(&places.value_span(&pointer)));
             }
             ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
                 for error in nearest(context) {
@@ -102,7 +109,13 @@ impl Schema {
     }
 }
 
-fn unknown_key(plugin: &str, pointer: &[String], key: &str, known: &[&str], places: &dyn Places) -> Diagnostic {
+fn unknown_key(
+    plugin: &str,
+    pointer: &[String],
+    key: &str,
+    known: &[&str],
+    places: &dyn Places,
+) -> Diagnostic {
     let mut place = pointer.to_vec();
     place.push(key.to_string());
     let message = format!("{} of plugin `{plugin}` has no key `{key}`", shown(pointer));
@@ -111,7 +124,9 @@ fn unknown_key(plugin: &str, pointer: &[String], key: &str, known: &[&str], plac
         None if known.is_empty() => format!("`windlass plugin inspect {plugin}` shows what it takes"),
         None => format!("it takes: {}", known.join(", ")),
     };
-    Diagnostic::error("with.unknown-key", message).at(&places.key_span(&place)).help(help)
+    Diagnostic::error("with.unknown-key", message)
+        .at(&places.key_span(&place))
+        .help(help)
 }
 
 /// The errors of the alternative that the author most likely meant: a wrong key or a missing one is worse than a wrong value, and an
@@ -126,14 +141,30 @@ fn nearest<'a>(context: &'a [Vec<ValidationError<'static>>]) -> &'a [ValidationE
                     | ValidationErrorKind::FalseSchema
             )
         };
-        let depth = errors.iter().map(|error| pointer_of(error).len()).max().unwrap_or(0);
-        (errors.iter().filter(structural).count(), errors.len(), usize::MAX - depth)
+        let depth = errors
+            .iter()
+            .map(|error| pointer_of(error).len())
+            .max()
+            .unwrap_or(0);
+        (
+            errors.iter().filter(structural).count(),
+            errors.len(),
+            usize::MAX - depth,
+        )
     };
-    context.iter().filter(|errors| !errors.is_empty()).min_by_key(misfit).map_or(&[], Vec::as_slice)
+    context
+        .iter()
+        .filter(|errors| !errors.is_empty())
+        .min_by_key(misfit)
+        .map_or(&[], Vec::as_slice)
 }
 
 fn shown(pointer: &[String]) -> String {
-    if pointer.is_empty() { "`with`".to_string() } else { format!("`with.{}`", pointer.join(".")) }
+    if pointer.is_empty() {
+        "`with`".to_string()
+    } else {
+        format!("`with.{}`", pointer.join("."))
+    }
 }
 
 fn pointer_of(error: &ValidationError<'_>) -> Vec<String> {
@@ -151,7 +182,9 @@ fn pointer_of(error: &ValidationError<'_>) -> Vec<String> {
 fn is_unknown(with: &Value, pointer: &[String]) -> bool {
     match (with, pointer.split_first()) {
         (Value::Unknown, _) => true,
-        (Value::Map(entries), Some((key, rest))) => entries.get(key).is_some_and(|child| is_unknown(child, rest)),
+        (Value::Map(entries), Some((key, rest))) => {
+            entries.get(key).is_some_and(|child| is_unknown(child, rest))
+        }
         (Value::List(items), Some((key, rest))) => {
             let child = key.parse::<usize>().ok().and_then(|index| items.get(index));
             child.is_some_and(|child| is_unknown(child, rest))
@@ -189,13 +222,24 @@ fn fill(schema: &Json, with: &mut Value) {
 
 /// A key that may only stand beside others gets no default where those are missing.
 fn is_wanted(schema: &Json, key: &str, entries: &IndexMap<String, Value>) -> bool {
-    let required = schema.get("dependentRequired").and_then(|rules| rules.get(key)).and_then(Json::as_array);
-    required.into_iter().flatten().filter_map(Json::as_str).all(|other| entries.contains_key(other))
+    let required = schema
+        .get("dependentRequired")
+        .and_then(|rules| rules.get(key))
+        .and_then(Json::as_array);
+    required
+        .into_iter()
+        .flatten()
+        .filter_map(Json::as_str)
+        .all(|other| entries.contains_key(other))
 }
 
 fn child_schema<'a>(schema: &'a Json, key: &str) -> Option<&'a Json> {
-    let named = schema.get("properties").and_then(|properties| properties.get(key));
-    named.or_else(|| schema.get("additionalProperties")).filter(|schema| schema.is_object())
+    let named = schema
+        .get("properties")
+        .and_then(|properties| properties.get(key));
+    named
+        .or_else(|| schema.get("additionalProperties"))
+        .filter(|schema| schema.is_object())
 }
 
 /// Alternatives a schema may be read through: itself, `$ref`, `oneOf`, `anyOf`, `allOf`.
@@ -207,7 +251,10 @@ fn alternatives<'a>(root: &'a Json, schema: &'a Json) -> Vec<&'a Json> {
     while at < found.len() && found.len() < 10 * DEEPEST {
         let schema = found[at];
         at += 1;
-        let reference = schema.get("$ref").and_then(Json::as_str).and_then(|text| text.strip_prefix('#'));
+        let reference = schema
+            .get("$ref")
+            .and_then(Json::as_str)
+            .and_then(|text| text.strip_prefix('#'));
         found.extend(reference.and_then(|pointer| root.pointer(pointer)));
         for keyword in ["oneOf", "anyOf", "allOf"] {
             found.extend(schema.get(keyword).and_then(Json::as_array).into_iter().flatten());
@@ -228,29 +275,37 @@ fn below<'a>(root: &'a Json, schema: &'a Json, key: &str) -> Vec<&'a Json> {
 
 fn marked(root: &Json, schema: &Json, pointer: &[String]) -> bool {
     match pointer.split_first() {
-        None => alternatives(root, schema).iter().any(|schema| schema.get(SECRET) == Some(&Json::Bool(true))),
-        Some((key, rest)) => below(root, schema, key).iter().any(|schema| marked(root, schema, rest)),
+        None => alternatives(root, schema)
+            .iter()
+            .any(|schema| schema.get(SECRET) == Some(&Json::Bool(true))),
+        Some((key, rest)) => below(root, schema, key)
+            .iter()
+            .any(|schema| marked(root, schema, rest)),
     }
 }
 
 fn known_keys<'a>(root: &'a Json, schema: &'a Json, pointer: &[String]) -> Vec<&'a str> {
     let Some((key, rest)) = pointer.split_first() else {
-        let properties = alternatives(root, schema).into_iter().filter_map(|schema| schema.get("properties"));
-        let keys: IndexMap<&str, ()> =
-            properties.filter_map(Json::as_object).flat_map(|map| map.keys()).map(|key| (key.as_str(), ())).collect();
+        let properties = alternatives(root, schema)
+            .into_iter()
+            .filter_map(|schema| schema.get("properties"));
+        let keys: IndexMap<&str, ()> = properties
+            .filter_map(Json::as_object)
+            .flat_map(|map| map.keys())
+            .map(|key| (key.as_str(), ()))
+            .collect();
         return keys.into_keys().collect();
     };
-    below(root, schema, key).into_iter().flat_map(|schema| known_keys(root, schema, rest)).collect()
+    below(root, schema, key)
+        .into_iter()
+        .flat_map(|schema| known_keys(root, schema, rest))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        name::SecretName,
-        source::SourceFile,
-        value::SecretText,
-    };
+    use crate::{name::SecretName, source::SourceFile, value::SecretText};
     use serde_json::json;
     use std::sync::Arc;
 
@@ -293,7 +348,11 @@ mod tests {
         let shown: Vec<String> = problems
             .sorted()
             .iter()
-            .map(|one| format!("{} {}", one.message, one.help.clone().unwrap_or_default()).trim().to_string())
+            .map(|one| {
+                format!("{} {}", one.message, one.help.clone().unwrap_or_default())
+                    .trim()
+                    .to_string()
+            })
             .collect();
         assert_eq!(shown, expected);
     }
@@ -301,9 +360,15 @@ mod tests {
     #[test]
     fn problems() {
         check(json!({ "address": "x" }), &[]);
-        check(json!({ "address": "x", "retires": 3 }), &["`with` of plugin `p` has no key `retires` did you mean `retries`?"]);
+        check(
+            json!({ "address": "x", "retires": 3 }),
+            &["`with` of plugin `p` has no key `retires` did you mean `retries`?"],
+        );
         check(json!({}), &["`with` of plugin `p` needs the key `address`"]);
-        check(json!({ "address": 1 }), &["`with.address` of plugin `p`: 1 is not of type \"string\""]);
+        check(
+            json!({ "address": 1 }),
+            &["`with.address` of plugin `p`: 1 is not of type \"string\""],
+        );
         check(
             json!({ "address": "x", "checks": { "a": { "tpc": "y" } } }),
             &["`with.checks.a` of plugin `p` has no key `tpc` did you mean `tcp`?"],
@@ -321,12 +386,26 @@ mod tests {
             Value::Secret(SecretText::Secret { name, field: None })
         };
         let with = |entries: Vec<(&str, Value)>| {
-            Value::Map(entries.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
+            Value::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key.to_string(), value))
+                    .collect(),
+            )
         };
-        check(with(vec![("address", Value::Unknown), ("token", secret()), ("auth", with(vec![("key", secret())]))]), &[]);
+        check(
+            with(vec![
+                ("address", Value::Unknown),
+                ("token", secret()),
+                ("auth", with(vec![("key", secret())])),
+            ]),
+            &[],
+        );
         check(
             with(vec![("address", secret())]),
-            &["`address` of plugin `p` takes no secret: it would be seen in plain text `windlass plugin inspect p` shows which fields take secrets"],
+            &[
+                "`address` of plugin `p` takes no secret: it would be seen in plain text `windlass plugin inspect p` shows which fields take secrets",
+            ],
         );
     }
 
@@ -335,6 +414,9 @@ mod tests {
         let mut with = Value::from(json!({ "address": "x", "checks": { "a": { "tcp": "y" } } }));
         schema().fill_defaults(&mut with);
         let filled = with.to_json(&mut |_| String::new());
-        assert_eq!(filled, json!({ "address": "x", "checks": { "a": { "tcp": "y", "delay": "1s" } }, "retries": 30 }));
+        assert_eq!(
+            filled,
+            json!({ "address": "x", "checks": { "a": { "tcp": "y", "delay": "1s" } }, "retries": 30 })
+        );
     }
 }

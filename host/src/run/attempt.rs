@@ -70,31 +70,60 @@ impl Workshop {
     ///
     /// # Errors
     /// `expression.failed`, `with.invalid`, `grant.denied`.
-    pub fn prepare(&self, stage: usize, attempt: u32, run: &RunId, outputs: &Outputs) -> Result<Option<Prepared>, Failure> {
+    pub fn prepare(
+        &self,
+        stage: usize,
+        attempt: u32,
+        run: &RunId,
+        outputs: &Outputs,
+    ) -> Result<Option<Prepared>, Failure> {
         let planned = self.planned(stage);
         let pipeline = &self.plan().pipeline;
-        let run_scope = RunScope { pipeline: pipeline.name.as_str(), id: Some(run.as_str()), attempt: Some(attempt) };
+        let run_scope = RunScope {
+            pipeline: pipeline.name.as_str(),
+            id: Some(run.as_str()),
+            attempt: Some(attempt),
+        };
         let scope = pipeline.scope(&planned.stage, run_scope, Some(outputs));
         if let Some(condition) = &planned.stage.condition {
-            let holds = condition.condition(&scope).map_err(|(span, message)| expression(&span.to_string(), &message))?;
+            let holds = condition
+                .condition(&scope)
+                .map_err(|(span, message)| expression(&span.to_string(), &message))?;
             if holds == Some(false) {
                 return Ok(None);
             }
         }
         if !planned.with.has_unknown() {
-            return Ok(Some(Prepared { with: planned.with.clone() }));
+            return Ok(Some(Prepared {
+                with: planned.with.clone(),
+            }));
         }
         let mut with = planned.stage.with.evaluate(&scope).map_err(|problems| {
-            let shown: Vec<String> = problems.iter().map(|(span, message)| format!("{span}: {message}")).collect();
+            let shown: Vec<String> = problems
+                .iter()
+                .map(|(span, message)| format!("{span}: {message}"))
+                .collect();
             expression(&planned.stage.name.to_string(), &shown.join("\n"))
         })?;
         if let Some(schema) = self.plan().schema(stage) {
             schema.fill_defaults(&mut with);
-            let problems = schema.check(&planned.plugin.id, &with, &crate::plan::build::InFile(&planned.stage));
+            let problems = schema.check(
+                &planned.plugin.id,
+                &with,
+                &crate::plan::build::InFile(&planned.stage),
+            );
             if let Some(first) = problems.sorted().first() {
-                let place = first.span.as_ref().map(|span| format!("{span}: ")).unwrap_or_default();
-                return Err(Failure::new(Turn::PipelineAuthor, "with.invalid", format!("{place}{}", first.message))
-                    .help("the value came from an earlier stage: `windlass runs show` has its outputs"));
+                let place = first
+                    .span
+                    .as_ref()
+                    .map(|span| format!("{span}: "))
+                    .unwrap_or_default();
+                return Err(Failure::new(
+                    Turn::PipelineAuthor,
+                    "with.invalid",
+                    format!("{place}{}", first.message),
+                )
+                .help("the value came from an earlier stage: `windlass runs show` has its outputs"));
             }
         }
         self.check_needs(stage, &with)?;
@@ -110,17 +139,26 @@ impl Workshop {
             let Some(pattern) = &need.pattern else { continue };
             if grant.covering(need.capability, pattern).is_none() {
                 let line = crate::grant::stage_grant::allow_line(need.capability, pattern);
-                let message =
-                    format!("stage `{}` needs `{}` for `{pattern}`, and its `allow:` does not grant it", planned.stage.name, need.capability);
-                return Err(Failure::new(Turn::PipelineAuthor, "grant.denied", message)
-                    .help(format!("if it should, add to `{}` under `allow:`: {line}", planned.stage.name.base())));
+                let message = format!(
+                    "stage `{}` needs `{}` for `{pattern}`, and its `allow:` does not grant it",
+                    planned.stage.name, need.capability
+                );
+                return Err(
+                    Failure::new(Turn::PipelineAuthor, "grant.denied", message).help(format!(
+                        "if it should, add to `{}` under `allow:`: {line}",
+                        planned.stage.name.base()
+                    )),
+                );
             }
         }
         Ok(())
     }
 
     /// Runs one attempt to its end.
-    #[expect(clippy::too_many_arguments, reason = "each is one thing of the attempt, and there is one caller")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one thing of the attempt, and there is one caller"
+    )]
     pub async fn run(
         &self,
         stage: usize,
@@ -131,7 +169,16 @@ impl Workshop {
         events: mpsc::Sender<RunEvent>,
         cancel: CancellationToken,
     ) -> AttemptResult {
-        let given = Given { stage, attempt, run, with: prepared.with, ledger, events, cancel, is_planning: false };
+        let given = Given {
+            stage,
+            attempt,
+            run,
+            with: prepared.with,
+            ledger,
+            events,
+            cancel,
+            is_planning: false,
+        };
         self.call(given, Call::Run).await
     }
 
@@ -147,7 +194,10 @@ impl Workshop {
         let name = &self.planned(stage).stage.name;
         let effects = ledger.effects_of(name).to_string();
         let done = match outputs.get(name) {
-            Some(Json::Object(outputs)) => outputs.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+            Some(Json::Object(outputs)) => outputs
+                .iter()
+                .map(|(key, value)| (key.clone(), value.to_string()))
+                .collect(),
             _ => Vec::new(),
         };
         let prepared = match self.prepare(stage, 1, &run, outputs) {
@@ -156,22 +206,57 @@ impl Workshop {
             Err(failure) => return failed(failure),
         };
         let cancel = CancellationToken::new();
-        let given = Given { stage, attempt: 1, run, with: prepared, ledger, events, cancel, is_planning: false };
-        self.call(given, Call::Compensate { outputs: done, effects }).await
+        let given = Given {
+            stage,
+            attempt: 1,
+            run,
+            with: prepared,
+            ledger,
+            events,
+            cancel,
+            is_planning: false,
+        };
+        self.call(
+            given,
+            Call::Compensate {
+                outputs: done,
+                effects,
+            },
+        )
+        .await
     }
 
     /// Asks a plugin what its stage would do; every function that changes something answers `plan.read-only`.
-    pub async fn effects(&self, stage: usize, run: RunId, ledger: Arc<Ledger>, events: mpsc::Sender<RunEvent>) -> AttemptResult {
+    pub async fn effects(
+        &self,
+        stage: usize,
+        run: RunId,
+        ledger: Arc<Ledger>,
+        events: mpsc::Sender<RunEvent>,
+    ) -> AttemptResult {
         let with = self.planned(stage).with.clone();
         let cancel = CancellationToken::new();
-        let given = Given { stage, attempt: 1, run, with, ledger, events, cancel, is_planning: true };
+        let given = Given {
+            stage,
+            attempt: 1,
+            run,
+            with,
+            ledger,
+            events,
+            cancel,
+            is_planning: true,
+        };
         self.call(given, Call::Plan).await
     }
 
     async fn call(&self, given: Given, call: Call) -> AttemptResult {
         let planned = self.planned(given.stage);
         let Some(loaded) = self.plugins.get(&planned.plugin.digest) else {
-            return failed(Failure::new(Turn::Windlass, "internal.plugin", "the plugin was not loaded"));
+            return failed(Failure::new(
+                Turn::Windlass,
+                "internal.plugin",
+                "the plugin was not loaded",
+            ));
         };
         let scratch = match self.scratch.take() {
             Ok(scratch) => scratch,
@@ -187,7 +272,12 @@ impl Workshop {
         let stage = &planned.stage;
         let grant = self.approved.grant(given.stage);
         let granter = Granter::new(grant.clone(), given.ledger.clone());
-        let effects = Arc::new(Effects::new(given.run.to_string(), stage.name.clone(), given.ledger.clone(), given.is_planning));
+        let effects = Arc::new(Effects::new(
+            given.run.to_string(),
+            stage.name.clone(),
+            given.ledger.clone(),
+            given.is_planning,
+        ));
         let services = self.wiring.services(&Making {
             plugin: &planned.plugin,
             stage: &stage.name,
@@ -222,7 +312,9 @@ impl Workshop {
     fn mounts(&self, planned: &PlannedStage, stage: usize, scratch: &Path) -> Result<Mounts, Failure> {
         let mut mounts = vec![Mount::open("/tmp", scratch, Mode::ReadWrite)?];
         for entry in self.approved.grant(stage).of(Capability::Files) {
-            let Pattern::Files { mode, path } = &entry.pattern else { continue };
+            let Pattern::Files { mode, path } = &entry.pattern else {
+                continue;
+            };
             if path == "/tmp" || path.starts_with("/tmp/") {
                 continue;
             }
@@ -244,28 +336,49 @@ impl Workshop {
         match self.plan().pipeline.directories.get(name) {
             Some(directory) => Ok(self.root.join(directory).join(rest)),
             None => {
-                let message = format!("stage `{}` is granted {guest}, and `directories:` has no `{name}`", planned.stage.name);
-                Err(Failure::new(Turn::PipelineAuthor, "files.undeclared", message)
-                    .help(format!("add to the pipeline: directories: {{ {name}: /path/on/this/machine }}")))
+                let message = format!(
+                    "stage `{}` is granted {guest}, and `directories:` has no `{name}`",
+                    planned.stage.name
+                );
+                Err(
+                    Failure::new(Turn::PipelineAuthor, "files.undeclared", message).help(format!(
+                        "add to the pipeline: directories: {{ {name}: /path/on/this/machine }}"
+                    )),
+                )
             }
         }
     }
 
     fn environment(&self, stage: usize) -> Vec<(String, String)> {
         let env = &self.plan().pipeline.env;
-        let granted = self.approved.grant(stage).of(Capability::Env).map(|entry| entry.pattern.to_string());
-        granted.filter_map(|name| env.get(&name).map(|value| (name, value.value.clone()))).collect()
+        let granted = self
+            .approved
+            .grant(stage)
+            .of(Capability::Env)
+            .map(|entry| entry.pattern.to_string());
+        granted
+            .filter_map(|name| env.get(&name).map(|value| (name, value.value.clone())))
+            .collect()
     }
 
     /// Real where something of the capability is needed and granted; a stub that denies where the plugin only may need it.
     fn interfaces(&self, planned: &PlannedStage, stage: usize) -> Interfaces {
         let mut interfaces = Interfaces::default();
         let grant = self.approved.grant(stage);
-        let ours = |capability: Capability| capability.row().interfaces.iter().filter(|name| name.starts_with("windlass:"));
+        let ours = |capability: Capability| {
+            capability
+                .row()
+                .interfaces
+                .iter()
+                .filter(|name| name.starts_with("windlass:"))
+        };
         for row in &planned.plugin.requests {
             ours(row.capability).for_each(|name| interfaces.add(*name, Kind::Stub));
         }
-        let needed = planned.needs.iter().filter(|need| need.is_free() || grant.has(need.capability));
+        let needed = planned
+            .needs
+            .iter()
+            .filter(|need| need.is_free() || grant.has(need.capability));
         for need in needed {
             ours(need.capability).for_each(|name| interfaces.add(*name, Kind::Real));
         }
@@ -310,9 +423,16 @@ pub fn next_command(ended: &Ended, run: &RunId) -> Option<String> {
 }
 
 fn expression(place: &str, message: &str) -> Failure {
-    Failure::new(Turn::PipelineAuthor, "expression.failed", format!("{place}: {message}"))
+    Failure::new(
+        Turn::PipelineAuthor,
+        "expression.failed",
+        format!("{place}: {message}"),
+    )
 }
 
 fn failed(failure: Failure) -> AttemptResult {
-    AttemptResult { outcome: Err(failure), usage: crate::service::limits::Usage::new() }
+    AttemptResult {
+        outcome: Err(failure),
+        usage: crate::service::limits::Usage::new(),
+    }
 }

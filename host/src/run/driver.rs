@@ -86,9 +86,17 @@ pub enum Exit {
 
 /// What a task of the loop came back with.
 enum Message {
-    Ended { stage: usize, attempt: u32, result: Box<AttemptResult>, started: Instant },
+    Ended {
+        stage: usize,
+        attempt: u32,
+        result: Box<AttemptResult>,
+        started: Instant,
+    },
     BackoffOver(usize),
-    Undone { stage: usize, result: Box<AttemptResult> },
+    Undone {
+        stage: usize,
+        result: Box<AttemptResult>,
+    },
 }
 
 struct Loop {
@@ -114,7 +122,11 @@ impl Run {
     pub async fn drive(self) -> Ended {
         let began = Instant::now();
         let shape = self.workshop.plan().shape(self.options.jobs);
-        let left_out = self.options.left_out.iter().map(|stage| (*stage, StageState::Skipped));
+        let left_out = self
+            .options
+            .left_out
+            .iter()
+            .map(|stage| (*stage, StageState::Skipped));
         let schedule = Schedule::new(shape, left_out);
         let mut the_loop = Loop {
             run: self,
@@ -142,7 +154,11 @@ impl Run {
 
 impl Loop {
     async fn turn(&mut self) -> Result<(), Failure> {
-        let deadline = self.run.options.timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+        let deadline = self
+            .run
+            .options
+            .timeout
+            .map(|timeout| tokio::time::Instant::now() + timeout);
         self.perform().await?;
         while self.ending.is_none() {
             let wait_for_stop = self.stopped.is_none();
@@ -216,15 +232,27 @@ impl Loop {
 
     async fn start(&mut self, stage: usize, attempt: u32, prepared: Prepared) {
         let identity = self.identity(stage);
-        self.send(RunEvent::StageStarted { stage: self.name(stage), attempt, plugin: identity }).await;
+        self.send(RunEvent::StageStarted {
+            stage: self.name(stage),
+            attempt,
+            plugin: identity,
+        })
+        .await;
         let workshop = self.run.workshop.clone();
         let (ledger, events) = (self.run.ledger.clone(), self.run.events.clone());
         let cancel = self.cancel.child_token();
         let run = self.run.id.clone();
         let handle = self.tasks.spawn(async move {
             let started = Instant::now();
-            let result = workshop.run(stage, attempt, run, prepared, ledger, events, cancel).await;
-            Message::Ended { stage, attempt, result: Box::new(result), started }
+            let result = workshop
+                .run(stage, attempt, run, prepared, ledger, events, cancel)
+                .await;
+            Message::Ended {
+                stage,
+                attempt,
+                result: Box::new(result),
+                started,
+            }
         });
         self.owners.insert(handle.id(), stage);
     }
@@ -236,15 +264,26 @@ impl Loop {
                 message
             }
             Err(error) => {
-                let Some(stage) = self.owners.remove(&error.id()) else { return };
-                let failure = Failure::new(Turn::Windlass, "internal.panic", format!("the host failed while the stage ran: {error}"));
+                let Some(stage) = self.owners.remove(&error.id()) else {
+                    return;
+                };
+                let failure = Failure::new(
+                    Turn::Windlass,
+                    "internal.panic",
+                    format!("the host failed while the stage ran: {error}"),
+                );
                 return self.failed(stage, 1, failure, BTreeMap::new(), 0).await;
             }
         };
         match message {
             Message::BackoffOver(stage) => self.queue.push(Event::BackoffOver(stage)),
             Message::Undone { stage, result } => self.undone(stage, *result).await,
-            Message::Ended { stage, attempt, result, started } => {
+            Message::Ended {
+                stage,
+                attempt,
+                result,
+                started,
+            } => {
                 let duration = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 match result.outcome {
                     Ok(Answer::Outcome(outcome)) => {
@@ -263,7 +302,11 @@ impl Loop {
                         self.finished(stage, attempt, report).await;
                     }
                     Ok(_) => {
-                        let failure = Failure::new(Turn::Windlass, "internal.answer", "the sandbox answered another call");
+                        let failure = Failure::new(
+                            Turn::Windlass,
+                            "internal.answer",
+                            "the sandbox answered another call",
+                        );
                         self.failed(stage, attempt, failure, result.usage, duration).await;
                     }
                     Err(failure) => self.failed(stage, attempt, failure, result.usage, duration).await,
@@ -272,7 +315,14 @@ impl Loop {
         }
     }
 
-    async fn failed(&mut self, stage: usize, attempt: u32, failure: Failure, usage: BTreeMap<String, u64>, duration_ms: u64) {
+    async fn failed(
+        &mut self,
+        stage: usize,
+        attempt: u32,
+        failure: Failure,
+        usage: BTreeMap<String, u64>,
+        duration_ms: u64,
+    ) {
         let status = match failure.code.as_str() {
             "cancelled" => StageStatus::Cancelled,
             "limit.time" => StageStatus::TimedOut,
@@ -304,7 +354,10 @@ impl Loop {
     async fn skipped(&mut self, stage: usize, attempt: u32) {
         self.queue.push(Event::Skipped(stage));
         let reason = "its condition is false";
-        self.records.push(Record::StageSkipped { stage: self.name(stage).to_string(), reason: reason.into() });
+        self.records.push(Record::StageSkipped {
+            stage: self.name(stage).to_string(),
+            reason: reason.into(),
+        });
         let report = StageReport {
             status: StageStatus::Skipped,
             changed: false,
@@ -314,20 +367,40 @@ impl Loop {
             duration_ms: 0,
             usage: BTreeMap::new(),
         };
-        self.send(RunEvent::StageFinished { stage: self.name(stage), attempt, report }).await;
+        self.send(RunEvent::StageFinished {
+            stage: self.name(stage),
+            attempt,
+            report,
+        })
+        .await;
     }
 
     async fn finished(&mut self, stage: usize, attempt: u32, report: StageReport) {
         let name = self.name(stage);
-        self.records.push(Record::StageFinished { stage: name.to_string(), attempt, report: report.clone().into() });
-        self.send(RunEvent::StageFinished { stage: name, attempt, report }).await;
+        self.records.push(Record::StageFinished {
+            stage: name.to_string(),
+            attempt,
+            report: report.clone().into(),
+        });
+        self.send(RunEvent::StageFinished {
+            stage: name,
+            attempt,
+            report,
+        })
+        .await;
     }
 
     async fn back_off(&mut self, stage: usize, attempt: u32) {
         let delay = self.run.workshop.backoff(stage, attempt);
         if let Some(failure) = self.retry_delays.remove(&stage) {
             let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            self.send(RunEvent::StageRetrying { stage: self.name(stage), attempt, delay_ms, failure }).await;
+            self.send(RunEvent::StageRetrying {
+                stage: self.name(stage),
+                attempt,
+                delay_ms,
+                failure,
+            })
+            .await;
         }
         let cancel = self.cancel.clone();
         let handle = self.tasks.spawn(async move {
@@ -342,11 +415,18 @@ impl Loop {
 
     fn compensate(&mut self, stage: usize) {
         let workshop = self.run.workshop.clone();
-        let (ledger, events, run) = (self.run.ledger.clone(), self.run.events.clone(), self.run.id.clone());
+        let (ledger, events, run) = (
+            self.run.ledger.clone(),
+            self.run.events.clone(),
+            self.run.id.clone(),
+        );
         let outputs = self.outputs.clone();
         let handle = self.tasks.spawn(async move {
             let result = workshop.compensate(stage, run, &outputs, ledger, events).await;
-            Message::Undone { stage, result: Box::new(result) }
+            Message::Undone {
+                stage,
+                result: Box::new(result),
+            }
         });
         self.owners.insert(handle.id(), stage);
     }
@@ -369,7 +449,13 @@ impl Loop {
             summary: summary.clone(),
             failure: failure.clone().map(Into::into),
         });
-        self.send(RunEvent::StageCompensated { stage: name, succeeded, summary, failure }).await;
+        self.send(RunEvent::StageCompensated {
+            stage: name,
+            succeeded,
+            summary,
+            failure,
+        })
+        .await;
     }
 
     async fn stop(&mut self, exit: Exit) {
@@ -380,7 +466,11 @@ impl Loop {
             _ => "interrupted",
         };
         let message = format!("{why}: stopping in order; a second signal stops at once");
-        self.send(RunEvent::Notice { level: LogLevel::Warn, message }).await;
+        self.send(RunEvent::Notice {
+            level: LogLevel::Warn,
+            message,
+        })
+        .await;
         self.cancel.cancel();
         // What runs in `finally` is not cancelled by the stop that brought it there.
         self.cancel = CancellationToken::new();
@@ -390,7 +480,11 @@ impl Loop {
     fn ended(&self) -> Ended {
         let left_behind = self.run.ledger.left_behind();
         let ending = self.ending.unwrap_or(Ending::NotClean);
-        let denied = || self.cause.as_ref().is_some_and(|(_, failure)| failure.matches("grant"));
+        let denied = || {
+            self.cause
+                .as_ref()
+                .is_some_and(|(_, failure)| failure.matches("grant"))
+        };
         let unclean = ending == Ending::NotClean || (ending != Ending::Succeeded && !left_behind.is_empty());
         let (status, exit) = match (ending, self.stopped) {
             (Ending::Succeeded, _) => (RunStatus::Succeeded, Exit::Succeeded),
@@ -400,30 +494,63 @@ impl Loop {
             _ if self.undone > 0 => (RunStatus::RolledBack, Exit::Failed),
             _ => (RunStatus::Failed, Exit::Failed),
         };
-        let left_behind = if exit == Exit::Succeeded { Vec::new() } else { left_behind };
-        Ended { status, exit, left_behind, cause: self.cause.clone() }
+        let left_behind = if exit == Exit::Succeeded {
+            Vec::new()
+        } else {
+            left_behind
+        };
+        Ended {
+            status,
+            exit,
+            left_behind,
+            cause: self.cause.clone(),
+        }
     }
 
     /// The journal or the loop itself failed: nothing new starts, what runs is dropped.
     async fn broken(&mut self, failure: Failure) -> Ended {
         self.tasks.shutdown().await;
-        self.send(RunEvent::Notice { level: LogLevel::Error, message: failure.message.clone() }).await;
+        self.send(RunEvent::Notice {
+            level: LogLevel::Error,
+            message: failure.message.clone(),
+        })
+        .await;
         let stage = StageName::new("windlass").expect("a valid name");
         let left_behind = self.run.ledger.left_behind();
-        Ended { status: RunStatus::NeedsOperator, exit: Exit::Internal, left_behind, cause: Some((stage, failure)) }
+        Ended {
+            status: RunStatus::NeedsOperator,
+            exit: Exit::Internal,
+            left_behind,
+            cause: Some((stage, failure)),
+        }
     }
 
     async fn announce(&mut self, ended: &Ended, began: Instant) {
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (exit, reason) = (self.run.workshop.exit_code)(ended.exit);
-        let record = Record::RunFinished { status: ended.status.into(), exit, reason: reason.into() };
+        let record = Record::RunFinished {
+            status: ended.status.into(),
+            exit,
+            reason: reason.into(),
+        };
         if ended.exit != Exit::Internal
             && let Err(failure) = self.run.journal.append(vec![record]).await
         {
-            self.send(RunEvent::Notice { level: LogLevel::Error, message: failure.message }).await;
+            self.send(RunEvent::Notice {
+                level: LogLevel::Error,
+                message: failure.message,
+            })
+            .await;
         }
         let next = attempt::next_command(ended, &self.run.id);
-        self.send(RunEvent::RunFinished { status: ended.status, exit, reason: reason.into(), duration_ms, next }).await;
+        self.send(RunEvent::RunFinished {
+            status: ended.status,
+            exit,
+            reason: reason.into(),
+            duration_ms,
+            next,
+        })
+        .await;
     }
 
     fn started(&self, stage: usize, attempt: u32) -> Record {
@@ -438,7 +565,10 @@ impl Loop {
 
     fn identity(&self, stage: usize) -> PluginIdentity {
         let plugin = &self.run.workshop.plan().stages[stage].plugin;
-        PluginIdentity { name: plugin.id.clone(), digest: plugin.digest.to_string() }
+        PluginIdentity {
+            name: plugin.id.clone(),
+            digest: plugin.digest.to_string(),
+        }
     }
 
     fn name(&self, stage: usize) -> StageName {

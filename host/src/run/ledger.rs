@@ -28,15 +28,21 @@ struct Entry {
 
 impl Ledger {
     pub fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { journal, effects: Mutex::default() }
+        Self {
+            journal,
+            effects: Mutex::default(),
+        }
     }
 
     /// Stages whose effects have changed state that is still there, or may be.
     pub fn left_behind(&self) -> Vec<StageName> {
         let is_state = |entry: &Entry| entry.intent.leaves == Leaves::State && entry.state != "failed";
         let effects = self.effects();
-        let mut stages: Vec<_> =
-            effects.iter().filter(|(_, entries)| entries.iter().any(is_state)).map(|(stage, _)| stage.clone()).collect();
+        let mut stages: Vec<_> = effects
+            .iter()
+            .filter(|(_, entries)| entries.iter().any(is_state))
+            .map(|(stage, _)| stage.clone())
+            .collect();
         stages.sort();
         stages
     }
@@ -47,7 +53,12 @@ impl Ledger {
         let entries = effects.get(stage).map(Vec::as_slice).unwrap_or_default();
         let happened = entries.iter().filter(|entry| entry.state != "failed");
         let shown = happened.map(|entry| {
-            let Intent { key, function, arguments, .. } = &entry.intent;
+            let Intent {
+                key,
+                function,
+                arguments,
+                ..
+            } = &entry.intent;
             json!({ "key": key, "function": function, "arguments": arguments, "state": entry.state })
         });
         Json::Array(shown.collect())
@@ -65,13 +76,24 @@ impl Ledger {
 
 impl EffectLog for Ledger {
     fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
-        let entry = Entry { intent: intent.clone(), state: "unknown" };
-        self.effects().entry(intent.stage.clone()).or_default().push(entry);
+        let entry = Entry {
+            intent: intent.clone(),
+            state: "unknown",
+        };
+        self.effects()
+            .entry(intent.stage.clone())
+            .or_default()
+            .push(entry);
         self.journal.begin(intent)
     }
 
     fn finish(&self, key: String, outcome: Result<Json, Failure>) -> BoxFuture<'_, Result<(), Failure>> {
-        for entry in self.effects().values_mut().flatten().filter(|entry| entry.intent.key == key) {
+        for entry in self
+            .effects()
+            .values_mut()
+            .flatten()
+            .filter(|entry| entry.intent.key == key)
+        {
             // A failure that may have happened on the far side all the same stays unknown: only what says so failed.
             entry.state = if outcome.is_ok() { "done" } else { "failed" };
         }
@@ -100,14 +122,25 @@ mod tests {
             arguments: Json::Null,
             leaves,
         };
-        for (key, stage, leaves) in [("1", "additive", Leaves::Additive), ("2", "cut", Leaves::State), ("3", "failed", Leaves::State), ("4", "done", Leaves::State)] {
+        for (key, stage, leaves) in [
+            ("1", "additive", Leaves::Additive),
+            ("2", "cut", Leaves::State),
+            ("3", "failed", Leaves::State),
+            ("4", "done", Leaves::State),
+        ] {
             ledger.begin(intent(key, stage, leaves)).await.expect("begins");
         }
         let failure = Failure::new(Turn::Environment, "x", "x");
         ledger.finish("1".into(), Ok(Json::Null)).await.expect("ends");
         ledger.finish("3".into(), Err(failure)).await.expect("ends");
         ledger.finish("4".into(), Ok(Json::Null)).await.expect("ends");
-        let left = |ledger: &Ledger| ledger.left_behind().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let left = |ledger: &Ledger| {
+            ledger
+                .left_behind()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(left(&ledger), ["cut", "done"]);
         let cut = StageName::new("cut").expect("valid");
         assert_eq!(ledger.effects_of(&cut)[0]["state"], "unknown");

@@ -32,7 +32,10 @@ impl ScratchPool {
     /// # Errors
     /// `storage.failed`.
     pub fn new(root: &Path) -> Result<Arc<Self>, Failure> {
-        Ok(Arc::new(Self { root: private_directory(root)?, free: Mutex::default() }))
+        Ok(Arc::new(Self {
+            root: private_directory(root)?,
+            free: Mutex::default(),
+        }))
     }
 
     /// An empty directory.
@@ -53,7 +56,10 @@ impl ScratchPool {
                 path
             }
         };
-        Ok(Scratch { path, pool: self.clone() })
+        Ok(Scratch {
+            path,
+            pool: self.clone(),
+        })
     }
 }
 

@@ -48,19 +48,32 @@ impl Wiring {
     /// `origins:` of the pipeline is not valid.
     pub fn new(plan: &Plan, root: &Path, secrets: Arc<Store>, state: &Path) -> Result<Self, Failure> {
         let connector = Connector::new(&plan.pipeline.origins, root, Arc::new(SystemResolver))?;
-        Ok(Self { secrets, connector: Arc::new(connector), artifacts: artifact::Store::new(state) })
+        Ok(Self {
+            secrets,
+            connector: Arc::new(connector),
+            artifacts: artifact::Store::new(state),
+        })
     }
 
     /// The services of one attempt: they share nothing with another's but the run's stores.
     pub fn services(&self, making: &Making<'_>) -> Services {
         let secrets = Arc::new(Secrets::new(self.secrets.clone()));
-        let mut requests = making.plugin.requests.iter().filter(|row| row.capability == Capability::Http);
+        let mut requests = making
+            .plugin
+            .requests
+            .iter()
+            .filter(|row| row.capability == Capability::Http);
         let http = Http {
             granter: making.granter.clone(),
             connector: self.connector.clone(),
             effects: making.effects.clone(),
             secrets: Some(secrets.clone()),
-            log: Log::new(making.stage.clone(), making.attempt, making.events.clone(), &limits::Limits::default()),
+            log: Log::new(
+                making.stage.clone(),
+                making.attempt,
+                making.events.clone(),
+                &limits::Limits::default(),
+            ),
             // Each row may be about another service: one that is not idempotent makes effects of all.
             idempotent: requests.all(|row| row.idempotent),
             limits: http::Limits::default(),
@@ -76,6 +89,11 @@ impl Wiring {
 
     /// The `with:` block as the guest sees it: a placeholder wherever a secret is.
     pub fn config(&self, services: &Services, with: &Value) -> Json {
-        with.to_json(&mut |text| services.secrets.as_ref().map_or_else(String::new, |secrets| secrets.placeholder(text)))
+        with.to_json(&mut |text| {
+            services
+                .secrets
+                .as_ref()
+                .map_or_else(String::new, |secrets| secrets.placeholder(text))
+        })
     }
 }

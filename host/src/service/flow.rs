@@ -56,7 +56,9 @@ impl State {
             return Err(refused("the URL names no database"));
         };
         if scheme != "sqlite" {
-            return Err(refused("only a SQLite database, `sqlite://<guest path>`, can be copied as a whole"));
+            return Err(refused(
+                "only a SQLite database, `sqlite://<guest path>`, can be copied as a whole",
+            ));
         }
         if !is_scratch(database) {
             self.granter.check(Capability::Sql, &pattern)?;
@@ -80,7 +82,10 @@ impl State {
         let token = self.context.cancel.child_token();
         let _dropped = token.clone().drop_guard();
         let stop = Stop(token);
-        let (leaves, arguments) = (to.leaves(), json!({ "from": from.name(), "to": to.name(), "options": named(&options) }));
+        let (leaves, arguments) = (
+            to.leaves(),
+            json!({ "from": from.name(), "to": to.name(), "options": named(&options) }),
+        );
         let work = || {
             blocking(move || {
                 let copied = copy(&from, to, &options, &scratch, &stop)?;
@@ -186,16 +191,25 @@ impl streams::HostSource for State {
     }
 
     async fn directory(&mut self, path: String) -> Handle<Source> {
-        handle!(self, self.granted_place(&path, Mode::ReadOnly).map(Source::Directory))
+        handle!(
+            self,
+            self.granted_place(&path, Mode::ReadOnly).map(Source::Directory)
+        )
     }
 
     async fn sqlite(&mut self, url: String) -> Handle<Source> {
-        handle!(self, self.granted_database(&url, Mode::ReadOnly).map(Source::Sqlite))
+        handle!(
+            self,
+            self.granted_database(&url, Mode::ReadOnly).map(Source::Sqlite)
+        )
     }
 
     async fn artifact(&mut self, reference: String) -> Handle<Source> {
         let granted = self.granted_artifact(&reference);
-        handle!(self, granted.map(|(store, reference)| Source::Artifact { store, reference }))
+        handle!(
+            self,
+            granted.map(|(store, reference)| Source::Artifact { store, reference })
+        )
     }
 
     async fn bytes(&mut self, data: Vec<u8>) -> Handle<Source> {
@@ -226,11 +240,17 @@ impl streams::HostSink for State {
     }
 
     async fn directory(&mut self, path: String) -> Handle<Sink> {
-        handle!(self, self.granted_place(&path, Mode::ReadWrite).map(Sink::Directory))
+        handle!(
+            self,
+            self.granted_place(&path, Mode::ReadWrite).map(Sink::Directory)
+        )
     }
 
     async fn sqlite(&mut self, url: String) -> Handle<Sink> {
-        handle!(self, self.granted_database(&url, Mode::ReadWrite).map(Sink::Sqlite))
+        handle!(
+            self,
+            self.granted_database(&url, Mode::ReadWrite).map(Sink::Sqlite)
+        )
     }
 
     async fn discard(&mut self) -> wasmtime::Result<Resource<Sink>> {

@@ -21,15 +21,28 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
 /// `storage.failed`, with the path: also where it exists and belongs to others, or others may write to it.
 pub fn private_directory(path: &Path) -> Result<PathBuf, Failure> {
     let failed = |error: io::Error| {
-        Failure::new(Turn::Environment, "storage.failed", format!("cannot make the directory {}: {error}", path.display()))
-            .help("give another one with --state-dir")
+        Failure::new(
+            Turn::Environment,
+            "storage.failed",
+            format!("cannot make the directory {}: {error}", path.display()),
+        )
+        .help("give another one with --state-dir")
     };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
     let path = fs::canonicalize(path).map_err(failed)?;
     let mode = fs::metadata(&path).map_err(failed)?.permissions().mode();
     if mode & 0o022 != 0 {
-        let message = format!("others may write to {} (mode {:o}): what is kept there could be forged", path.display(), mode & 0o777);
-        return Err(Failure::new(Turn::Operator, "storage.failed", message).help(format!("chmod 700 {}", path.display())));
+        let message = format!(
+            "others may write to {} (mode {:o}): what is kept there could be forged",
+            path.display(),
+            mode & 0o777
+        );
+        return Err(Failure::new(Turn::Operator, "storage.failed", message)
+            .help(format!("chmod 700 {}", path.display())));
     }
     Ok(path)
 }
@@ -51,10 +64,18 @@ mod tests {
     fn errors_name_the_path() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let missing = directory.path().join("missing.yaml");
-        assert!(read_text(&missing).expect_err("missing").message.contains("missing.yaml"));
+        assert!(
+            read_text(&missing)
+                .expect_err("missing")
+                .message
+                .contains("missing.yaml")
+        );
         let state = directory.path().join("a/b");
         assert!(private_directory(&state).is_ok());
         fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).expect("may change it");
-        assert_eq!(private_directory(&state).expect_err("open to others").code, "storage.failed");
+        assert_eq!(
+            private_directory(&state).expect_err("open to others").code,
+            "storage.failed"
+        );
     }
 }

@@ -125,8 +125,14 @@ mod tests {
             .with_details(json!({"status": 503}))
             .help("wait");
         let there: types::Error = error.clone().into();
-        let details = there.details.as_deref().map(serde_json::from_str::<serde_json::Value>);
-        assert_eq!(details.and_then(Result::ok), Some(json!({ "help": "wait", "status": 503 })));
+        let details = there
+            .details
+            .as_deref()
+            .map(serde_json::from_str::<serde_json::Value>);
+        assert_eq!(
+            details.and_then(Result::ok),
+            Some(json!({ "help": "wait", "status": 503 }))
+        );
         assert_eq!(Error::from(there), error);
     }
 

@@ -1,7 +1,10 @@
 //! The floor below a stage: the same component in the runtime alone, pooled, with a WASI context and through one task, and
 //! nothing else. No limits, no grants, no deadline, no log.
 
-use crate::{project::{NOOP, Result}, statistics::timed};
+use crate::{
+    project::{NOOP, Result},
+    statistics::timed,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::runtime::Runtime;
 use wasmtime::{
@@ -26,7 +29,10 @@ struct Context {
 
 impl WasiView for Context {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -40,7 +46,9 @@ impl Bare {
         let component = Component::new(&engine, NOOP)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        linker.instance("windlass:stage/context@0.1.0")?.func_wrap("config", |_, ()| Ok(("{}".to_string(),)))?;
+        linker
+            .instance("windlass:stage/context@0.1.0")?
+            .func_wrap("config", |_, ()| Ok(("{}".to_string(),)))?;
         linker.define_unknown_imports_as_traps(&component)?;
         let instance = Arc::new(linker.instantiate_pre(&component)?);
         Ok(Self { engine, instance })
@@ -53,7 +61,9 @@ impl Bare {
                 for _ in 0..count {
                     let bare = self.clone();
                     let step = tokio::spawn(async move { bare.step().await });
-                    step.await.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))?;
+                    step.await
+                        .map_err(|error| error.to_string())?
+                        .map_err(|error| format!("{error:#}"))?;
                 }
                 Ok(())
             })
@@ -62,13 +72,18 @@ impl Bare {
     }
 
     async fn step(&self) -> wasmtime::Result<()> {
-        let context = Context { wasi: WasiCtxBuilder::new().build(), table: ResourceTable::new() };
+        let context = Context {
+            wasi: WasiCtxBuilder::new().build(),
+            table: ResourceTable::new(),
+        };
         let mut store = Store::new(&self.engine, context);
         store.set_epoch_deadline(u64::MAX >> 1);
         let instance = self.instance.instantiate_async(&mut store).await?;
         let export = Lifecycle::new(&mut store, &instance)?;
         let answer = export.windlass_stage_lifecycle().call_run(&mut store).await?;
-        answer.map(drop).map_err(|error| wasmtime::Error::msg(error.message))
+        answer
+            .map(drop)
+            .map_err(|error| wasmtime::Error::msg(error.message))
     }
 }
 

@@ -15,7 +15,11 @@ use std::{
 const SAMPLES: usize = 30;
 
 pub(crate) fn one_stage(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
-    let file = project.write(&Shape { stages: 1, is_chain: true, body: "    uses: ./noop.wasm\n" })?;
+    let file = project.write(&Shape {
+        stages: 1,
+        is_chain: true,
+        body: "    uses: ./noop.wasm\n",
+    })?;
     let (mut runs, mut syncs) = (Vec::new(), Vec::new());
     for sample in 0..=SAMPLES {
         let mut command = Command::new(executable()?);
@@ -43,7 +47,13 @@ pub(crate) fn one_stage(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
     let floor = Duration::from_millis(12) + median(&syncs) * 4;
     let floor = ("12 ms + 4 fdatasync", Quantity::Time(floor));
     let run = Quantity::Time(median(&runs));
-    rows.push(Row::ratio("P3", "cold `windlass run`, one stage, p50 of 30", run, floor, Wanted::AtMost(1.0)));
+    rows.push(Row::ratio(
+        "P3",
+        "cold `windlass run`, one stage, p50 of 30",
+        run,
+        floor,
+        Wanted::AtMost(1.0),
+    ));
     Ok(())
 }
 
@@ -51,5 +61,9 @@ pub(crate) fn one_stage(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
 fn executable() -> Result<PathBuf> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let path = this.with_file_name("windlass-bench-command");
-    if path.exists() { Ok(path) } else { Err(format!("{} is missing: build the whole package", path.display())) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("{} is missing: build the whole package", path.display()))
+    }
 }

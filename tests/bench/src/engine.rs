@@ -21,7 +21,11 @@ const NOOP: &str = "    uses: ./noop.wasm\n";
 
 /// P1 and P2; the time of an ephemeral stage is what P6 builds on.
 pub(crate) fn chain(project: &Project, rows: &mut Vec<Row>) -> Result<Duration> {
-    let ready = project.ready(&Shape { stages: STAGES, is_chain: true, body: NOOP })?;
+    let ready = project.ready(&Shape {
+        stages: STAGES,
+        is_chain: true,
+        body: NOOP,
+    })?;
     let bare = Bare::new()?;
     bare.steps(&project.runtime, 100)?;
     let (mut floors, mut stages, mut makes) = (Vec::new(), Vec::new(), Vec::new());
@@ -32,10 +36,22 @@ pub(crate) fn chain(project: &Project, rows: &mut Vec<Row>) -> Result<Duration> 
     }
     let stage = minimum(&stages);
     let floor = ("bare wasmtime", Quantity::Time(minimum(&floors)));
-    rows.push(Row::ratio("P1", "a stage of a chain, ephemeral", Quantity::Time(stage), floor, Wanted::AtMost(2.0)));
+    rows.push(Row::ratio(
+        "P1",
+        "a stage of a chain, ephemeral",
+        Quantity::Time(stage),
+        floor,
+        Wanted::AtMost(2.0),
+    ));
     if !makes.is_empty() {
         let peer = ("make, a target", Quantity::Time(minimum(&makes)));
-        rows.push(Row::faster("P1", "a stage of a chain, ephemeral", Quantity::Time(stage), peer, 9.0));
+        rows.push(Row::faster(
+            "P1",
+            "a stage of a chain, ephemeral",
+            Quantity::Time(stage),
+            peer,
+            9.0,
+        ));
     }
     durable_chain(project, stage, rows)?;
     Ok(stage)
@@ -43,16 +59,32 @@ pub(crate) fn chain(project: &Project, rows: &mut Vec<Row>) -> Result<Duration> 
 
 fn durable_chain(project: &Project, ephemeral: Duration, rows: &mut Vec<Row>) -> Result<()> {
     const CHAIN: usize = 100;
-    let ready = project.ready(&Shape { stages: CHAIN, is_chain: true, body: NOOP })?;
+    let ready = project.ready(&Shape {
+        stages: CHAIN,
+        is_chain: true,
+        body: NOOP,
+    })?;
     let (mut syncs, mut steps) = (Vec::new(), Vec::new());
     for _ in 0..10 {
-        syncs.extend(peers::syncs(&project.root().join("state"), CHAIN).or_else(|_| peers::syncs(project.root(), CHAIN))?);
+        syncs.extend(
+            peers::syncs(&project.root().join("state"), CHAIN)
+                .or_else(|_| peers::syncs(project.root(), CHAIN))?,
+        );
         steps.extend(project.run(&ready, 2, true)?.steps());
     }
     for (word, of) in [("p50", median as fn(&[Duration]) -> Duration), ("mean", mean)] {
-        let floor = (format!("fdatasync {word} + P1"), Quantity::Time(of(&syncs) + ephemeral));
+        let floor = (
+            format!("fdatasync {word} + P1"),
+            Quantity::Time(of(&syncs) + ephemeral),
+        );
         let what = format!("a stage of a chain, durable, {word}");
-        rows.push(Row::ratio("P2", what, Quantity::Time(of(&steps)), floor, Wanted::AtMost(1.3)));
+        rows.push(Row::ratio(
+            "P2",
+            what,
+            Quantity::Time(of(&steps)),
+            floor,
+            Wanted::AtMost(1.3),
+        ));
     }
     Ok(())
 }
@@ -60,7 +92,11 @@ fn durable_chain(project: &Project, ephemeral: Duration, rows: &mut Vec<Row>) ->
 /// P2 and P4: a thousand stages that need nothing of each other.
 pub(crate) fn wide(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
     const JOBS: usize = 32;
-    let ready = project.ready(&Shape { stages: STAGES, is_chain: false, body: NOOP })?;
+    let ready = project.ready(&Shape {
+        stages: STAGES,
+        is_chain: false,
+        body: NOOP,
+    })?;
     let (mut ephemeral, mut durable, mut makes, mut commits) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for _ in 0..ROUNDS {
         ephemeral.push(project.run(&ready, JOBS, false)?.total);
@@ -70,9 +106,17 @@ pub(crate) fn wide(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
         makes.extend(peers::make(project.root(), STAGES, false, JOBS));
     }
     let syncs = Quantity::Number(commits as f64 / STAGES as f64);
-    rows.push(Row::at_most("P2", format!("syncs a stage, {JOBS} in parallel"), syncs, Quantity::Number(0.1)));
+    rows.push(Row::at_most(
+        "P2",
+        format!("syncs a stage, {JOBS} in parallel"),
+        syncs,
+        Quantity::Number(0.1),
+    ));
     let bound = |milliseconds| Quantity::Time(Duration::from_millis(milliseconds));
-    let (ephemeral, durable) = (Quantity::Time(minimum(&ephemeral)), Quantity::Time(minimum(&durable)));
+    let (ephemeral, durable) = (
+        Quantity::Time(minimum(&ephemeral)),
+        Quantity::Time(minimum(&durable)),
+    );
     let what = |kind: &str| format!("{STAGES} stages wide, {kind}, {JOBS} in parallel");
     rows.push(Row::at_most("P4", what("ephemeral"), ephemeral, bound(80)));
     rows.push(Row::at_most("P4", what("durable"), durable, bound(150)));
@@ -87,23 +131,41 @@ pub(crate) fn wide(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
 pub(crate) fn process(project: &Project, stage: Duration, rows: &mut Vec<Row>) -> Result<()> {
     const CHAIN: usize = 200;
     let body = "    uses: command\n    with: { argv: [/bin/true] }\n    allow: { process: [/bin/true] }\n";
-    let ready = project.ready(&Shape { stages: CHAIN, is_chain: true, body })?;
+    let ready = project.ready(&Shape {
+        stages: CHAIN,
+        is_chain: true,
+        body,
+    })?;
     let (mut spawns, mut steps) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         spawns.extend((0..CHAIN).map(|_| peers::spawn()).collect::<Result<Vec<_>>>()?);
         steps.extend(project.run(&ready, 1, false)?.steps());
     }
     let floor = ("posix_spawn + P1", Quantity::Time(median(&spawns) + stage));
-    rows.push(Row::ratio("P6", "a `process` stage, p50", Quantity::Time(median(&steps)), floor, Wanted::AtMost(1.15)));
+    rows.push(Row::ratio(
+        "P6",
+        "a `process` stage, p50",
+        Quantity::Time(median(&steps)),
+        floor,
+        Wanted::AtMost(1.15),
+    ));
     Ok(())
 }
 
 /// P8: a thousand instances that are alive at once. In a process that has done nothing before, so that no freed memory hides it.
 pub(crate) fn live_memory(project: &Project) -> Result<u64> {
     let body = "    uses: ./noop.wasm\n    with: { wait-ms: 3000 }\n";
-    let warm = project.ready(&Shape { stages: 1, is_chain: false, body: NOOP })?;
+    let warm = project.ready(&Shape {
+        stages: 1,
+        is_chain: false,
+        body: NOOP,
+    })?;
     project.run(&warm, 1, false)?;
-    let ready = project.ready(&Shape { stages: STAGES, is_chain: false, body })?;
+    let ready = project.ready(&Shape {
+        stages: STAGES,
+        is_chain: false,
+        body,
+    })?;
     let before = resident();
     let highest = highest_while(|| project.run(&ready, STAGES, false).map(drop))?;
     drop::<Ready>(ready);

@@ -16,10 +16,20 @@ const SAMPLES: usize = 50;
 pub(crate) fn known_plugin(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
     let bound = |micros| Quantity::Time(Duration::from_micros(micros));
     let small = measure(project, NOOP.to_vec())?;
-    rows.push(Row::at_most("P7", format!("load a known plugin of {}", Quantity::Bytes(NOOP.len() as u64)), small, bound(500)));
+    rows.push(Row::at_most(
+        "P7",
+        format!("load a known plugin of {}", Quantity::Bytes(NOOP.len() as u64)),
+        small,
+        bound(500),
+    ));
     const LARGE: usize = 10 << 20;
     let large = measure(project, padded(NOOP, LARGE))?;
-    rows.push(Row::at_most("P7", "load a known plugin of 10 MiB", large, bound(5_500)));
+    rows.push(Row::at_most(
+        "P7",
+        "load a known plugin of 10 MiB",
+        large,
+        bound(5_500),
+    ));
     Ok(())
 }
 
@@ -29,7 +39,10 @@ fn measure(project: &Project, bytes: Vec<u8>) -> Result<Quantity> {
     let mut times = Vec::new();
     for sample in 0..=SAMPLES {
         // A new process has loaded nothing; its engine is not what is measured.
-        let settings = SandboxSettings { cache_directory: Some(project.root().join("cache")), compile_command: None };
+        let settings = SandboxSettings {
+            cache_directory: Some(project.root().join("cache")),
+            compile_command: None,
+        };
         let sandbox = Sandbox::new(settings).map_err(said)?;
         let (time, loaded) = timed(|| {
             let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;

@@ -45,7 +45,12 @@ fn main() -> ExitCode {
 
 impl Arguments {
     fn read() -> Result<Self> {
-        let mut arguments = Self { json: None, directory: beside_this_program(), only: Vec::new(), measure: None };
+        let mut arguments = Self {
+            json: None,
+            directory: beside_this_program(),
+            only: Vec::new(),
+            measure: None,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(flag) = words.next() {
             let value = words.next().ok_or_else(|| format!("{flag} takes a value"))?;
@@ -54,7 +59,11 @@ impl Arguments {
                 "--directory" => arguments.directory = value.into(),
                 "--only" => arguments.only = value.split(',').map(String::from).collect(),
                 "--measure" => arguments.measure = Some(value),
-                _ => return Err(format!("there is no {flag}: --json FILE, --directory DIR, --only P1,P5")),
+                _ => {
+                    return Err(format!(
+                        "there is no {flag}: --json FILE, --directory DIR, --only P1,P5"
+                    ));
+                }
             }
         }
         Ok(arguments)
@@ -68,7 +77,8 @@ impl Arguments {
 /// The target directory: on a disk, where `/tmp` may be memory.
 fn beside_this_program() -> PathBuf {
     let this = std::env::current_exe().ok();
-    this.and_then(|path| path.parent().map(PathBuf::from)).unwrap_or_else(std::env::temp_dir)
+    this.and_then(|path| path.parent().map(PathBuf::from))
+        .unwrap_or_else(std::env::temp_dir)
 }
 
 fn bench(arguments: &Arguments) -> Result<()> {
@@ -76,10 +86,15 @@ fn bench(arguments: &Arguments) -> Result<()> {
     let mut rows = Vec::new();
     let mut notes = Vec::new();
     // A figure that cannot be measured is said, and the others are measured all the same.
-    let mut note = |figure: &str, done: Result<()>| notes.extend(done.err().map(|problem| format!("{figure}: {problem}")));
+    let mut note = |figure: &str, done: Result<()>| {
+        notes.extend(done.err().map(|problem| format!("{figure}: {problem}")))
+    };
     let mut stage = None;
     if arguments.wants(&["P1", "P2", "P6"]) {
-        note("P1", engine::chain(&project, &mut rows).map(|measured| stage = Some(measured)));
+        note(
+            "P1",
+            engine::chain(&project, &mut rows).map(|measured| stage = Some(measured)),
+        );
     }
     if arguments.wants(&["P3"]) {
         note("P3", cold::one_stage(&project, &mut rows));
@@ -89,7 +104,10 @@ fn bench(arguments: &Arguments) -> Result<()> {
     }
     if arguments.wants(&["P5"]) {
         note("P5", reading::large(&project, &mut rows));
-        note("P5", in_own_process("P5", arguments).map(|bytes| rows.push(stage_memory(bytes))));
+        note(
+            "P5",
+            in_own_process("P5", arguments).map(|bytes| rows.push(stage_memory(bytes))),
+        );
     }
     if let (Some(stage), true) = (stage, arguments.wants(&["P6"])) {
         note("P6", engine::process(&project, stage, &mut rows));
@@ -98,7 +116,10 @@ fn bench(arguments: &Arguments) -> Result<()> {
         note("P7", loading::known_plugin(&project, &mut rows));
     }
     if arguments.wants(&["P8"]) {
-        note("P8", in_own_process("P8", arguments).map(|bytes| rows.push(live_memory(bytes))));
+        note(
+            "P8",
+            in_own_process("P8", arguments).map(|bytes| rows.push(live_memory(bytes))),
+        );
     }
     if arguments.wants(&["P10"]) {
         note("P10", redaction::hundred_secrets(&mut rows));
@@ -115,21 +136,35 @@ fn bench(arguments: &Arguments) -> Result<()> {
 }
 
 fn stage_memory(bytes: u64) -> Row {
-    Row::at_most("P5", "memory of a planned stage", Quantity::Bytes(bytes), Quantity::Bytes(8 << 10))
+    Row::at_most(
+        "P5",
+        "memory of a planned stage",
+        Quantity::Bytes(bytes),
+        Quantity::Bytes(8 << 10),
+    )
 }
 
 fn live_memory(bytes: u64) -> Row {
-    Row::at_most("P8", "memory of 1,000 live instances", Quantity::Bytes(bytes), Quantity::Bytes(100 << 20))
+    Row::at_most(
+        "P8",
+        "memory of 1,000 live instances",
+        Quantity::Bytes(bytes),
+        Quantity::Bytes(100 << 20),
+    )
 }
 
 /// Calls this program again for one number.
 fn in_own_process(what: &str, arguments: &Arguments) -> Result<u64> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = std::process::Command::new(this);
-    command.args(["--measure", what, "--directory"]).arg(&arguments.directory);
+    command
+        .args(["--measure", what, "--directory"])
+        .arg(&arguments.directory);
     let output = command.output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).trim().to_string())
+    text.trim()
+        .parse()
+        .map_err(|_| String::from_utf8_lossy(&output.stderr).trim().to_string())
 }
 
 fn measure_here(what: &str, arguments: &Arguments) -> Result<()> {

@@ -91,12 +91,21 @@ impl Measured {
 impl Project {
     /// Below `parent`: on the disk whose syncs are measured.
     pub(crate) fn new(parent: &Path) -> Result<Self> {
-        let directory = tempfile::tempdir_in(parent).map_err(|error| format!("no temporary directory: {error}"))?;
+        let directory =
+            tempfile::tempdir_in(parent).map_err(|error| format!("no temporary directory: {error}"))?;
         std::fs::write(directory.path().join(NOOP_REFERENCE), NOOP).map_err(|error| error.to_string())?;
-        let settings = SandboxSettings { cache_directory: Some(directory.path().join("cache")), compile_command: None };
+        let settings = SandboxSettings {
+            cache_directory: Some(directory.path().join("cache")),
+            compile_command: None,
+        };
         let sandbox = Sandbox::new(settings).map_err(said)?;
         let runtime = Runtime::new().map_err(|error| error.to_string())?;
-        Ok(Self { directory, sandbox, runtime, runs: AtomicU64::new(0) })
+        Ok(Self {
+            directory,
+            sandbox,
+            runtime,
+            runs: AtomicU64::new(0),
+        })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -125,7 +134,8 @@ impl Project {
             process_env: &|_| None,
             missing: MissingValues::Refuse,
         });
-        read.map(|(pipeline, _)| pipeline).map_err(|problems| shown(&problems))
+        read.map(|(pipeline, _)| pipeline)
+            .map_err(|problems| shown(&problems))
     }
 
     /// Describes the plugins, plans, approves.
@@ -134,7 +144,10 @@ impl Project {
         for stage in &pipeline.stages {
             if !descriptors.contains_key(&stage.uses) {
                 let component = catalog::locate(&stage.uses, self.root()).map_err(said)?;
-                descriptors.insert(stage.uses.clone(), Arc::new(catalog::describe(&component).map_err(said)?));
+                descriptors.insert(
+                    stage.uses.clone(),
+                    Arc::new(catalog::describe(&component).map_err(said)?),
+                );
                 components.push(component);
             }
         }
@@ -149,7 +162,10 @@ impl Project {
         let (approved, components) = self.approve(pipeline)?;
         let mut plugins = HashMap::new();
         for component in &components {
-            let loaded = self.runtime.block_on(self.sandbox.load(component)).map_err(said)?;
+            let loaded = self
+                .runtime
+                .block_on(self.sandbox.load(component))
+                .map_err(said)?;
             plugins.insert(component.digest, loaded);
         }
         Ok(Ready { approved, plugins })
@@ -166,15 +182,29 @@ impl Project {
         let (events, receiver) = mpsc::channel(EVENTS);
         let listener = std::thread::spawn(move || listen(receiver));
         let (_hand, stop) = watch::channel(None);
-        let options = Options { jobs, timeout: None, left_out: Vec::new() };
-        let run = Run { id, workshop: Arc::new(workshop), journal: journal.clone(), ledger, options, events, stop };
+        let options = Options {
+            jobs,
+            timeout: None,
+            left_out: Vec::new(),
+        };
+        let run = Run {
+            id,
+            workshop: Arc::new(workshop),
+            journal: journal.clone(),
+            ledger,
+            options,
+            events,
+            stop,
+        };
         let (total, ended) = timed(|| self.runtime.block_on(run.drive()));
         let commits = commits.load(Ordering::Relaxed);
         self.runtime.block_on(journal.close()).map_err(said)?;
         let ends = listener.join().map_err(|_| "the listener failed")?;
         match ended.exit {
             Exit::Succeeded => Ok(Measured { total, ends, commits }),
-            _ => Err(ended.cause.map_or("the run failed".into(), |(stage, failure)| format!("{stage}: {}", failure.message))),
+            _ => Err(ended.cause.map_or("the run failed".into(), |(stage, failure)| {
+                format!("{stage}: {}", failure.message)
+            })),
         }
     }
 
@@ -198,7 +228,11 @@ impl Project {
             docker_secrets: "/run/secrets".into(),
             read: Box::new(secret::read_bounded),
         };
-        let secrets = Arc::new(secret::Store::new(plan.pipeline.secrets.clone(), sources, Arc::new(Redactor::new())));
+        let secrets = Arc::new(secret::Store::new(
+            plan.pipeline.secrets.clone(),
+            sources,
+            Arc::new(Redactor::new()),
+        ));
         Ok(Workshop {
             approved: ready.approved.clone(),
             sandbox: self.sandbox.clone(),
@@ -250,7 +284,11 @@ impl Store for Counting {
         self.store.read_run(run)
     }
 
-    fn list_runs(&self, limit: usize, kinds: &[&str]) -> std::result::Result<Vec<(RunId, Vec<StoredRecord>)>, StoreError> {
+    fn list_runs(
+        &self,
+        limit: usize,
+        kinds: &[&str],
+    ) -> std::result::Result<Vec<(RunId, Vec<StoredRecord>)>, StoreError> {
         self.store.list_runs(limit, kinds)
     }
 
@@ -271,5 +309,10 @@ pub(crate) fn said(failure: Failure) -> String {
 }
 
 fn shown(problems: &Diagnostics) -> String {
-    problems.sorted().iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+    problems
+        .sorted()
+        .iter()
+        .map(|problem| problem.message.clone())
+        .collect::<Vec<_>>()
+        .join("; ")
 }

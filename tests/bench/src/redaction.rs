@@ -6,7 +6,10 @@ use crate::{
     table::{Quantity, Row, Wanted},
 };
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use base64::{Engine, engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD}};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use std::time::Duration;
 use windlass::report::redact::Redactor;
 
@@ -42,9 +45,21 @@ pub(crate) fn hundred_secrets(rows: &mut Vec<Row>) -> Result<()> {
     let speed = |time: Duration| Quantity::Speed(text.len() as f64 / time.as_secs_f64());
     let peer = || ("aho-corasick scan", speed(minimum(&scans)));
     let pieces = speed(minimum(&in_pieces));
-    rows.push(Row::ratio("P10", "redact with 100 secrets, pieces of 64 KiB", pieces, peer(), Wanted::AtLeast(0.6)));
+    rows.push(Row::ratio(
+        "P10",
+        "redact with 100 secrets, pieces of 64 KiB",
+        pieces,
+        peer(),
+        Wanted::AtLeast(0.6),
+    ));
     let single = speed(minimum(&by_line));
-    rows.push(Row::ratio("P10", "redact with 100 secrets, line by line", single, peer(), Wanted::AtLeast(0.6)));
+    rows.push(Row::ratio(
+        "P10",
+        "redact with 100 secrets, line by line",
+        single,
+        peer(),
+        Wanted::AtLeast(0.6),
+    ));
     Ok(())
 }
 
@@ -75,16 +90,24 @@ fn secret(number: usize) -> String {
     const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/";
     let mut state = number as u64 + 1;
     let letter = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         char::from(LETTERS[(state >> 58) as usize])
     };
     (0..30).map(letter).collect()
 }
 
 fn line(number: usize, secrets: &[String]) -> String {
-    let common = format!("2026-01-01T00:00:00Z info request {number} to /api/v1/teams took {} ms and was answered with 200", number % 97);
+    let common = format!(
+        "2026-01-01T00:00:00Z info request {number} to /api/v1/teams took {} ms and was answered with 200",
+        number % 97
+    );
     match number % EVERY {
-        0 => format!("{common} password={}\n", secrets[(number / EVERY) % secrets.len()]),
+        0 => format!(
+            "{common} password={}\n",
+            secrets[(number / EVERY) % secrets.len()]
+        ),
         _ => format!("{common}\n"),
     }
 }

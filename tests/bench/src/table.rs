@@ -41,7 +41,14 @@ impl Row {
         wanted: Wanted,
     ) -> Self {
         let reached = measured.number() / base.1.number();
-        Self { figure, what: what.into(), measured, base: Some((base.0.into(), base.1)), reached, wanted }
+        Self {
+            figure,
+            what: what.into(),
+            measured,
+            base: Some((base.0.into(), base.1)),
+            reached,
+            wanted,
+        }
     }
 
     /// How many times faster than a peer.
@@ -54,14 +61,33 @@ impl Row {
     ) -> Self {
         let reached = peer.1.number() / measured.number();
         let base = Some((peer.0.into(), peer.1));
-        Self { figure, what: what.into(), measured, base, reached, wanted: Wanted::AtLeast(times) }
+        Self {
+            figure,
+            what: what.into(),
+            measured,
+            base,
+            reached,
+            wanted: Wanted::AtLeast(times),
+        }
     }
 
     /// A quantity against a fixed bound.
-    pub(crate) fn at_most(figure: &'static str, what: impl Into<String>, measured: Quantity, bound: Quantity) -> Self {
+    pub(crate) fn at_most(
+        figure: &'static str,
+        what: impl Into<String>,
+        measured: Quantity,
+        bound: Quantity,
+    ) -> Self {
         let reached = measured.number() / bound.number();
         let base = Some(("the bound".to_string(), bound));
-        Self { figure, what: what.into(), measured, base, reached, wanted: Wanted::AtMost(1.0) }
+        Self {
+            figure,
+            what: what.into(),
+            measured,
+            base,
+            reached,
+            wanted: Wanted::AtMost(1.0),
+        }
     }
 
     pub(crate) fn is_reached(&self) -> bool {
@@ -78,11 +104,22 @@ impl Row {
         };
         let ok = if self.is_reached() { "ok" } else { "missed" };
         let reached = format!("{:.2}", self.reached);
-        [self.figure.into(), self.what.clone(), self.measured.to_string(), format!("{name}: {base}"), reached, self.wanted.to_string(), ok.into()]
+        [
+            self.figure.into(),
+            self.what.clone(),
+            self.measured.to_string(),
+            format!("{name}: {base}"),
+            reached,
+            self.wanted.to_string(),
+            ok.into(),
+        ]
     }
 
     fn to_json(&self) -> Json {
-        let base = self.base.as_ref().map(|(name, base)| json!({ "name": name, "value": base.number(), "shown": base.to_string() }));
+        let base = self
+            .base
+            .as_ref()
+            .map(|(name, base)| json!({ "name": name, "value": base.number(), "shown": base.to_string() }));
         json!({
             "figure": self.figure,
             "what": self.what,
@@ -109,7 +146,9 @@ impl Quantity {
 impl std::fmt::Display for Quantity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Time(time) if time.as_millis() >= 10 => write!(formatter, "{:.1} ms", time.as_secs_f64() * 1e3),
+            Self::Time(time) if time.as_millis() >= 10 => {
+                write!(formatter, "{:.1} ms", time.as_secs_f64() * 1e3)
+            }
             Self::Time(time) => write!(formatter, "{:.1} µs", time.as_secs_f64() * 1e6),
             Self::Bytes(bytes) if *bytes >= 1 << 20 => write!(formatter, "{:.1} MB", *bytes as f64 / 1e6),
             Self::Bytes(bytes) => write!(formatter, "{:.1} KB", *bytes as f64 / 1e3),
@@ -131,11 +170,22 @@ impl std::fmt::Display for Wanted {
 /// The table as Markdown, columns aligned.
 pub(crate) fn render(rows: &[Row]) -> String {
     const HEAD: [&str; 7] = ["", "what", "measured", "against", "reached", "wanted", ""];
-    let lines: Vec<[String; 7]> = std::iter::once(HEAD.map(String::from)).chain(rows.iter().map(Row::cells)).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let lines: Vec<[String; 7]> = std::iter::once(HEAD.map(String::from))
+        .chain(rows.iter().map(Row::cells))
+        .collect();
+    let width = |column: usize| {
+        lines
+            .iter()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     let show = |cells: &[String; 7]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
     };
     let rule = widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>();
@@ -161,10 +211,22 @@ mod tests {
             assert_eq!(row.is_reached(), ok);
             assert_eq!(render(&[row]).contains("missed"), !ok);
         };
-        check(Row::ratio("P", "", time(30), ("floor", time(20)), Wanted::AtMost(2.0)), 1.5, true);
-        check(Row::ratio("P", "", time(30), ("floor", time(10)), Wanted::AtMost(2.0)), 3.0, false);
+        check(
+            Row::ratio("P", "", time(30), ("floor", time(20)), Wanted::AtMost(2.0)),
+            1.5,
+            true,
+        );
+        check(
+            Row::ratio("P", "", time(30), ("floor", time(10)), Wanted::AtMost(2.0)),
+            3.0,
+            false,
+        );
         check(Row::faster("P", "", time(10), ("peer", time(90)), 9.0), 9.0, true);
-        check(Row::faster("P", "", time(20), ("peer", time(90)), 9.0), 4.5, false);
+        check(
+            Row::faster("P", "", time(20), ("peer", time(90)), 9.0),
+            4.5,
+            false,
+        );
         check(Row::at_most("P", "", time(20), time(10)), 2.0, false);
     }
 }

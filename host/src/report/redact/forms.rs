@@ -72,7 +72,9 @@ fn escaped(value: &[u8], forms: &mut Vec<Form>) {
         .and_then(|text| serde_json::to_vec(text).ok())
     {
         let json = Zeroizing::new(json);
-        forms.push(Zeroizing::new(json[1..json.len() - 1].to_vec()));
+        let inside = &json[1..json.len() - 1];
+        forms.push(Zeroizing::new(inside.to_vec()));
+        forms.push(ascii_json(inside));
     }
     let single_quoted = |byte: u8, form: &mut Vec<u8>| match byte {
         b'\'' => form.extend_from_slice(br"'\''"),
@@ -132,6 +134,23 @@ fn cut(form: Form) -> Vec<Form> {
     let last = form[form.len() - LONGEST..].to_vec();
     let pieces = form.chunks_exact(LONGEST).map(<[u8]>::to_vec).chain([last]);
     pieces.map(Zeroizing::new).collect()
+}
+
+/// JSON as writers make it that keep to ASCII (Python's `json.dumps`): `\\u` and four digits for each UTF-16 unit.
+fn ascii_json(json: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut form = Zeroizing::new(Vec::new());
+    for letter in String::from_utf8_lossy(json).chars() {
+        let mut units = [0; 2];
+        match letter.is_ascii() {
+            true => form.push(letter as u8),
+            false => {
+                for unit in letter.encode_utf16(&mut units) {
+                    form.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                }
+            }
+        }
+    }
+    form
 }
 
 #[cfg(test)]

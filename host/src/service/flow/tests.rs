@@ -192,8 +192,13 @@ fn directories_there_and_back() {
         shown: "/mnt/to".into(),
     };
     ground.write("to/more", "x");
-    assert_eq!(ground.code(tar(), Sink::Directory(root()), ""), "target.not-empty");
-    ground.copy(tar(), Sink::Directory(root()), r#"{"replace":true}"#).expect("replaced");
+    assert_eq!(
+        ground.code(tar(), Sink::Directory(root()), ""),
+        "target.not-empty"
+    );
+    ground
+        .copy(tar(), Sink::Directory(root()), r#"{"replace":true}"#)
+        .expect("replaced");
     let again = ground.copy(from("to"), Sink::Discard, "").expect("packed");
     assert_eq!(again.sha256_in, packed.sha256_in);
     symlink("../../etc/passwd", ground.path("from/out")).expect("made");
