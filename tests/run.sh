@@ -12,7 +12,6 @@ command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 [ -x /usr/lib/postgresql/15/bin/initdb ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql-15"
 # shellcheck disable=SC2086 # several words are meant
 [ -z "$missing" ] || debian $missing
-command -v rvault >/dev/null 2>&1 || cargo install --quiet --locked rusty_vault --version 0.2.1
 
 say "== formatting"
 cargo fmt --all -- --check
