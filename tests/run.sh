@@ -16,13 +16,6 @@ command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 say "== formatting"
 cargo fmt --all -- --check
 say "== tests"
-output=$(mktemp)
-trap 'rm -f "$output"' EXIT
-if ! cargo test --locked --workspace -- --nocapture >"$output" 2>&1; then
-    cat "$output"
-    exit 1
-fi
-grep -E '^(test result|     Running)|skipped: needs' "$output" || true
-passed=$(awk '/^test result/ { sum += $4 } END { print sum + 0 }' "$output")
-skipped=$(grep -c 'skipped: needs' "$output" || true)
-say "$passed passed, 0 failed, $skipped skipped"
+command -v cargo-nextest >/dev/null 2>&1 || cargo install --quiet --locked cargo-nextest
+# Output of passing tests is shown too: a test that had to be skipped says so there.
+cargo nextest run --locked --workspace --no-fail-fast --success-output final
