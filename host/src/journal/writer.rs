@@ -113,10 +113,11 @@ impl Writer {
 
     fn hand_over(&self, make: impl FnOnce(Done) -> Message) -> BoxFuture<'static, Result<(), Failure>> {
         let (done, wait) = oneshot::channel();
-        let sent = self.sender.send(make(done));
+        // A message that nobody took is dropped here, and its `done` with it: kept, it would be waited for forever.
+        let is_sent = self.sender.send(make(done)).is_ok();
         Box::pin(async move {
-            match (sent, wait.await) {
-                (Ok(()), Ok(result)) => result,
+            match wait.await {
+                Ok(result) if is_sent => result,
                 _ => Err(closed()),
             }
         })
