@@ -1,13 +1,14 @@
 #!/bin/sh
-# Sets up what the tests need and runs all of them: formatting, unit, sandbox and end-to-end tests.
+# Sets up what the tests need and runs all of them: formatting, lints, documentation, unit, sandbox and end-to-end tests.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/setup.sh
 need_rust
 
-# The real parts: openssl makes the encrypted files that secrets are read from, skopeo judges images, PostgreSQL is migrated.
+# The real parts: openssl makes the encrypted files that secrets are read from, python3 prints them in many forms, skopeo judges images, PostgreSQL is migrated.
 missing=""
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+command -v python3 >/dev/null 2>&1 || missing="$missing python3-minimal"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 [ -x /usr/lib/postgresql/15/bin/initdb ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql-15"
 # shellcheck disable=SC2086 # several words are meant
@@ -15,6 +16,10 @@ command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 
 say "== formatting"
 cargo fmt --all -- --check
+say "== lints"
+cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+say "== documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --document-private-items
 say "== tests"
 command -v cargo-nextest >/dev/null 2>&1 || cargo install --quiet --locked cargo-nextest
 # Output of passing tests is shown too: a test that had to be skipped says so there.

@@ -19,7 +19,7 @@ pub(super) struct ProjectArguments {
     /// Work as if started in this directory
     #[arg(short = 'C', value_name = "DIR", global = true, env = "WINDLASS_C")]
     pub(super) directory: Option<PathBuf>,
-    /// Keep journal, artifacts and caches here instead of $XDG_STATE_HOME/windlass/<name>-<hash of root>
+    /// Keep journal, artifacts and caches here instead of `$XDG_STATE_HOME/windlass/<name>-<hash of root>`
     #[arg(long, value_name = "DIR", global = true, env = "WINDLASS_STATE_DIR")]
     pub(super) state_dir: Option<PathBuf>,
 }

@@ -150,9 +150,9 @@ fn ask(project: &Project, planned: &Planned, approved: &ApprovedPlan, printer: &
             let answer = workshop.effects(number, run.clone(), ledger, silent()).await;
             match answer.outcome {
                 Ok(Answer::Plan(Json::Array(list))) => {
-                    check_effects(approved, number, &list).or_else(|failure| {
+                    check_effects(approved, number, &list).map_err(|failure| {
                         printer.failure(&failure);
-                        Err(Stopped(ExitCode::DENIED))
+                        Stopped(ExitCode::DENIED)
                     })?;
                     effects.insert(number, list);
                 }

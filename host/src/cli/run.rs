@@ -57,9 +57,9 @@ pub(super) fn run(
     let overlay = command.pipeline.overlay.as_deref();
     let (planned, approved) = load::approved(&project, &file, overlay, &command.pipeline.values, printer)?;
     check_lock(&project, &planned, command, printer)?;
-    let left_out = select(&planned.plan, &command.selection).or_else(|failure| {
+    let left_out = select(&planned.plan, &command.selection).map_err(|failure| {
         printer.failure(&failure);
-        Err(Stopped(ExitCode::USAGE))
+        Stopped(ExitCode::USAGE)
     })?;
     let state = project.state(&planned.plan.pipeline.name, printer)?;
     let runtime = runtime(printer)?;

@@ -433,6 +433,7 @@ mod tests {
             assert_eq!(failed.code, "journal.failed");
         }
         assert!(writer.close().await.is_err());
+        assert!(writer.append(vec![skipped("a")]).await.is_err(), "closed");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! From a text to the same text without secrets. Stands before every sink.
 //!
-//! Every value is looked for in a closed list of [forms](forms()), all at once, by one automaton that is built anew for each
+//! Every value is looked for in a closed list of forms, all at once, by one automaton that is built anew for each
 //! batch of new values. Overlapping finds are masked as one; a text that comes in pieces is held back only as far as its end
 //! could still become a value. Nothing here knows whose secrets they are.
 

@@ -1,6 +1,6 @@
 //! The one way to a network: http, tcp and sql all connect here.
 //!
-//! A name is resolved once, its addresses are [filtered](address), and exactly those that passed are dialled, in their order:
+//! A name is resolved once, its addresses are filtered, and exactly those that passed are dialled, in their order:
 //! what was checked is what is connected to. Nothing here knows grants or protocols.
 
 mod address;

@@ -1,6 +1,6 @@
 //! Versioned SQL files against a database: lock, compare, apply one by one.
 //!
-//! What to do is decided in [`crate::pending`]; here it is done, each migration and the row that records it in one
+//! What to do is decided in `pending`; here it is done, each migration and the row that records it in one
 //! transaction, so that a crash anywhere leaves whole migrations and a truthful table.
 
 use std::fs;

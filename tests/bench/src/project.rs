@@ -47,7 +47,7 @@ pub(crate) const NOOP_REFERENCE: &str = "./noop.wasm";
 const EVENTS: usize = 1_024;
 
 /// What a benchmark cannot go on without, in words.
-pub type Result<T> = std::result::Result<T, String>;
+pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// The directory, the sandbox and the threads.
 pub(crate) struct Project {

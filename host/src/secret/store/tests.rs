@@ -143,7 +143,7 @@ fn declarations_of_encrypted_files() {
     };
     check(without_kdf.clone(), Err("secret.declaration"));
     let (store, _) = store(vec![("it", without_kdf.clone())]);
-    let failure = store.get(&name("it"), None).err().expect("has no kdf");
+    let failure = store.get(&name("it"), None).expect_err("has no kdf");
     let help = failure.help.expect("says what to add");
     assert!(
         ["evp-sha256", "evp-md5", "pbkdf2"]
@@ -195,7 +195,7 @@ fn stages_put_secrets_for_other_stages() {
     ]);
     assert_eq!(store.load([&name("db")]), Ok(()), "not there yet is no problem");
     assert_eq!(
-        store.get(&name("one"), None).err().expect("not put").code,
+        store.get(&name("one"), None).expect_err("not put").code,
         "secret.missing"
     );
 

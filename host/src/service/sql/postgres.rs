@@ -367,9 +367,9 @@ fn failed(error: &Error) -> Failure {
     if let Some(ErrorPosition::Original(position)) = answer.position() {
         details["position"] = (*position).into();
     }
-    let code = match state {
-        &SqlState::READ_ONLY_SQL_TRANSACTION => "sql.read-only",
-        &SqlState::QUERY_CANCELED => "sql.timeout",
+    let code = match *state {
+        SqlState::READ_ONLY_SQL_TRANSACTION => "sql.read-only",
+        SqlState::QUERY_CANCELED => "sql.timeout",
         _ => "sql.failed",
     };
     let may_pass = [
