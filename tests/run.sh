@@ -5,10 +5,11 @@ cd "$(dirname "$0")/.."
 . tests/setup.sh
 need_rust
 
-# The real parts: openssl makes the encrypted files that secrets are read from, python3 prints them in many forms, skopeo judges images, PostgreSQL is migrated.
+# The real parts: openssl makes the encrypted files that secrets are read from, python3 prints secrets in many forms, skopeo
+# judges images, PostgreSQL is migrated.
 missing=""
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
-command -v python3 >/dev/null 2>&1 || missing="$missing python3-minimal"
+command -v python3 >/dev/null 2>&1 || missing="$missing python3"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 [ -x /usr/lib/postgresql/15/bin/initdb ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql-15"
 # shellcheck disable=SC2086 # several words are meant
