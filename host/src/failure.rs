@@ -85,6 +85,11 @@ impl Failure {
             .strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
+
+    /// Whether a service that is needed could not be reached: `vault.unreachable`, `sql.unreachable`, ...
+    pub fn is_unreachable(&self) -> bool {
+        self.code.ends_with(".unreachable")
+    }
 }
 
 #[cfg(test)]
@@ -96,5 +101,7 @@ mod tests {
         let failure = Failure::new(Turn::Environment, "upstream.timeout", "no answer");
         assert!(failure.matches("upstream") && failure.matches("upstream.timeout"));
         assert!(!failure.matches("up") && !failure.matches("upstream.timeout.connect"));
+        assert!(!failure.is_unreachable());
+        assert!(Failure::new(Turn::Environment, "vault.unreachable", "no answer").is_unreachable());
     }
 }

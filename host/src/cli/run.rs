@@ -494,6 +494,7 @@ fn of(exit: Exit) -> ExitCode {
         Exit::Failed => ExitCode::FAILED,
         Exit::NotClean => ExitCode::NOT_CLEAN,
         Exit::Denied => ExitCode::DENIED,
+        Exit::Unavailable => ExitCode::UNAVAILABLE,
         Exit::TimedOut => ExitCode::TIMED_OUT,
         Exit::Interrupted => ExitCode::INTERRUPTED,
         Exit::Terminated => ExitCode::TERMINATED,

@@ -77,6 +77,8 @@ pub enum Exit {
     Failed,
     NotClean,
     Denied,
+    /// The first failure was a service that could not be reached.
+    Unavailable,
     TimedOut,
     Interrupted,
     Terminated,
@@ -480,19 +482,22 @@ impl Loop {
     fn ended(&self) -> Ended {
         let left_behind = self.run.ledger.left_behind();
         let ending = self.ending.unwrap_or(Ending::NotClean);
-        let denied = || {
-            self.cause
-                .as_ref()
-                .is_some_and(|(_, failure)| failure.matches("grant"))
+        let cause = self.cause.as_ref().map(|(_, failure)| failure);
+        let denied = cause.is_some_and(|failure| failure.matches("grant"));
+        let unreachable = cause.is_some_and(Failure::is_unreachable);
+        let failed = if self.undone > 0 {
+            RunStatus::RolledBack
+        } else {
+            RunStatus::Failed
         };
         let unclean = ending == Ending::NotClean || (ending != Ending::Succeeded && !left_behind.is_empty());
         let (status, exit) = match (ending, self.stopped) {
             (Ending::Succeeded, _) => (RunStatus::Succeeded, Exit::Succeeded),
             _ if unclean && self.stopped.is_none() => (RunStatus::NeedsOperator, Exit::NotClean),
             (_, Some(exit)) => (RunStatus::Cancelled, exit),
-            _ if denied() => (RunStatus::Failed, Exit::Denied),
-            _ if self.undone > 0 => (RunStatus::RolledBack, Exit::Failed),
-            _ => (RunStatus::Failed, Exit::Failed),
+            _ if denied => (failed, Exit::Denied),
+            _ if unreachable => (failed, Exit::Unavailable),
+            _ => (failed, Exit::Failed),
         };
         let left_behind = if exit == Exit::Succeeded {
             Vec::new()
