@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 need_rust
 
 # The real parts: openssl makes the encrypted files that secrets are read from, python3 prints secrets in many forms, skopeo
-# judges images, PostgreSQL is migrated.
+# judges images, PostgreSQL is migrated, rvault is asked for secrets.
 missing=""
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v python3 >/dev/null 2>&1 || missing="$missing python3"
@@ -14,6 +14,7 @@ command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 [ -x /usr/lib/postgresql/15/bin/initdb ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql-15"
 # shellcheck disable=SC2086 # several words are meant
 [ -z "$missing" ] || debian $missing
+rvault_in_the_background
 
 say "== formatting"
 cargo fmt --all -- --check
@@ -24,4 +25,5 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --workspace --no-deps --do
 say "== tests"
 command -v cargo-nextest >/dev/null 2>&1 || cargo install --quiet --locked cargo-nextest
 # Output of passing tests is shown too: a test that had to be skipped says so there.
+wait_for_rvault
 cargo nextest run --locked --workspace --no-fail-fast --success-output final

@@ -28,3 +28,35 @@ debian() {
         exit 69
     fi
 }
+
+# Vault's part is played by RustyVault's server, which is built from source: minutes, so it goes on while other things are checked.
+# It is kept under the target directory.
+rvault_in_the_background() {
+    target=$(cargo metadata --locked --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+    tools="$target/tools"
+    PATH="$tools/bin:$PATH"
+    export PATH
+    rvault_build=""
+    command -v rvault >/dev/null 2>&1 && return
+    { command -v pkg-config && pkg-config --exists openssl; } >/dev/null 2>&1 || debian pkg-config libssl-dev
+    say "building rvault in the background (log: $tools/rvault.log)"
+    mkdir -p "$tools"
+    CARGO_TARGET_DIR="$tools/build" CARGO_PROFILE_DEV_DEBUG=0 nice \
+        cargo install --quiet --locked --debug rusty_vault --version 0.2.1 --root "$tools" >"$tools/rvault.log" 2>&1 &
+    rvault_build=$!
+    # Nothing is left running when a check before the tests fails.
+    trap 'kill "$rvault_build" 2>/dev/null || true' EXIT
+}
+
+wait_for_rvault() {
+    [ -n "$rvault_build" ] || return 0
+    say "== waiting for rvault"
+    began=$(date +%s)
+    if ! wait "$rvault_build"; then
+        cat "$tools/rvault.log" >&2
+        exit 69
+    fi
+    trap - EXIT
+    rm -rf "$tools/build"
+    say "rvault is there after $(($(date +%s) - began)) s of waiting"
+}

@@ -3,3 +3,4 @@
 mod contract;
 mod quickstart;
 mod secrets;
+mod vault;

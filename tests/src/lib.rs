@@ -2,4 +2,5 @@
 
 pub mod attempt;
 pub mod component;
+pub mod vault;
 pub mod workspace;

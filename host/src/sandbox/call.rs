@@ -387,8 +387,16 @@ fn is_word(text: &str) -> bool {
 /// Codes that only the host gives: a plugin that returns one has its own failure all the same.
 const RESERVED: [&str; 5] = ["cancelled", "limit", "plugin", "internal", "sandbox"];
 
-/// Who can mend a failure of the plugin's own, by the first word of its code; other codes are the plugin's.
-const TURNS: [(&str, Turn); 8] = [
+/// Who can mend a failure of the plugin's own, by the first word of its code; other codes are the plugin's. What cannot be
+/// reached is the environment's, whatever its first word is.
+const TURNS: [(&str, Turn); 15] = [
+    ("vault", Turn::Operator),
+    ("restore", Turn::Operator),
+    ("backup", Turn::Operator),
+    ("migrate", Turn::PipelineAuthor),
+    ("build", Turn::PipelineAuthor),
+    ("file", Turn::PipelineAuthor),
+    ("check", Turn::Environment),
     ("grant", Turn::PipelineAuthor),
     ("config", Turn::PipelineAuthor),
     ("secret", Turn::PipelineAuthor),
@@ -414,7 +422,11 @@ fn guest_failure(error: GuestError) -> Failure {
     };
     let first = error.code.split('.').next().unwrap_or_default();
     let is_code = is_word(&error.code) && !RESERVED.contains(&first);
-    let turn = TURNS.iter().find(|(word, _)| *word == first);
+    let turn = match TURNS.iter().find(|(word, _)| *word == first) {
+        _ if error.code.ends_with(".unreachable") => Turn::Environment,
+        Some((_, turn)) => *turn,
+        None => Turn::Plugin,
+    };
     let code = if is_code {
         error.code.clone()
     } else {
@@ -424,7 +436,7 @@ fn guest_failure(error: GuestError) -> Failure {
     Failure {
         code,
         message: inert(&cut(&error.message, LONGEST_MESSAGE)),
-        turn: turn.map_or(Turn::Plugin, |(_, turn)| *turn),
+        turn,
         retryable: error.retryable,
         help,
         details: (!details.is_empty()).then_some(Json::Object(details)),
@@ -491,6 +503,14 @@ mod tests {
         );
         assert_eq!(kept, Some(serde_json::json!({ "status": 503 })));
         check("mine.own", None, "mine.own", Turn::Plugin, None);
+        check("vault.denied", None, "vault.denied", Turn::Operator, None);
+        check(
+            "vault.unreachable",
+            None,
+            "vault.unreachable",
+            Turn::Environment,
+            None,
+        );
         check("grant.denied", None, "grant.denied", Turn::PipelineAuthor, None);
         check("cancelled", None, "stage.failed", Turn::Plugin, None);
         check("limit.memory", None, "stage.failed", Turn::Plugin, None);
