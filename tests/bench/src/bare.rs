@@ -46,10 +46,11 @@ impl Bare {
         let component = Component::new(&engine, NOOP)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        linker
-            .instance("windlass:stage/context@0.1.0")?
-            .func_wrap("config", |_, ()| Ok(("{}".to_string(),)))?;
-        linker.define_unknown_imports_as_traps(&component)?;
+        let mut context = linker.instance("windlass:stage/context@0.1.0")?;
+        context.func_wrap("config", |_, ()| Ok(("{}".to_string(),)))?;
+        // Imported, and never called without `wait-ms`.
+        context.func_wrap("sleep-ms", |_, (_,): (u32,)| Ok((true,)))?;
+        context.func_wrap("is-cancelled", |_, ()| Ok((false,)))?;
         let instance = Arc::new(linker.instantiate_pre(&component)?);
         Ok(Self { engine, instance })
     }

@@ -41,7 +41,7 @@ pub(crate) fn one_stage(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
         // The first one compiles the plugin.
         if sample > 0 {
             runs.push(time);
-            syncs.extend(peers::syncs(&project.root().join("cold"), 3)?);
+            syncs.extend(peers::appends(&project.root().join("cold"), 3)?);
         }
     }
     let floor = Duration::from_millis(12) + median(&syncs) * 4;

@@ -4,6 +4,7 @@
 //! a machine is slow.
 
 mod bare;
+mod cancel;
 mod cold;
 mod engine;
 mod loading;
@@ -124,6 +125,9 @@ fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.wants(&["P10"]) {
         note("P10", redaction::hundred_secrets(&mut rows));
     }
+    if arguments.wants(&["P15"]) {
+        note("P15", cancel::all(&project, &mut rows));
+    }
     print!("{}", table::render(&rows));
     notes.iter().for_each(|note| println!("not measured: {note}"));
     match &arguments.json {
@@ -169,12 +173,13 @@ fn in_own_process(what: &str, arguments: &Arguments) -> Result<u64> {
 
 fn measure_here(what: &str, arguments: &Arguments) -> Result<()> {
     let project = Project::new(&arguments.directory)?;
-    let bytes = match what {
+    let number = match what {
         "P5" => reading::memory(&project)?,
         "P8" => engine::live_memory(&project)?,
+        "P1" => u64::try_from(engine::chains(&project)?.as_nanos()).unwrap_or(u64::MAX),
         _ => return Err(format!("nothing measures {what}")),
     };
-    println!("{bytes}");
+    println!("{number}");
     // Threads of a runtime that are still idle are not waited for.
     project.runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())

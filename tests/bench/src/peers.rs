@@ -2,26 +2,46 @@
 
 use crate::{project::Result, statistics::timed};
 use std::{
-    fs::OpenOptions,
-    io::Write,
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
 /// Appending 256 bytes and waiting for the disk, `count` times.
-pub(crate) fn syncs(directory: &Path, count: usize) -> Result<Vec<Duration>> {
-    let io = |error: std::io::Error| format!("cannot append: {error}");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(directory.join("syncs"))
-        .map_err(io)?;
-    let append = |_| -> Result<Duration> {
-        let (time, done) = timed(|| file.write_all(&[b'x'; 256]).and_then(|()| file.sync_data()));
+pub(crate) fn appends(directory: &Path, count: usize) -> Result<Vec<Duration>> {
+    let file = open(directory, "appends")?;
+    let end = file.metadata().map_err(io)?.len();
+    write(&file, count, |number| end + 256 * number, &[b'x'; 256])
+}
+
+/// Writing a page over bytes that are in the file already, `count` times: a sync that need not grow the file.
+pub(crate) fn overwrites(directory: &Path, count: usize) -> Result<Vec<Duration>> {
+    let file = open(directory, "overwrites")?;
+    write(&file, count, |number| 4_096 * number, &[b'x'; 4_096])?;
+    write(&file, count, |number| 4_096 * number, &[b'y'; 4_096])
+}
+
+fn write(file: &File, count: usize, place: impl Fn(u64) -> u64, bytes: &[u8]) -> Result<Vec<Duration>> {
+    let write = |number| {
+        let (time, done) = timed(|| {
+            file.write_all_at(bytes, place(number))
+                .and_then(|()| file.sync_data())
+        });
         done.map(|()| time).map_err(io)
     };
-    (0..count).map(append).collect()
+    (0..count as u64).map(write).collect()
+}
+
+fn open(directory: &Path, name: &str) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(false);
+    options.open(directory.join(name)).map_err(io)
+}
+
+fn io(error: std::io::Error) -> String {
+    format!("cannot write: {error}")
 }
 
 /// Starting `/bin/true` and waiting for its end: `posix_spawn` where the system has it.

@@ -32,7 +32,10 @@ use windlass::{
     pipeline::{self, LoadRequest, MissingValues, Pipeline},
     plan,
     report::redact::Redactor,
-    run::{Exit, Options, Run, attempt::Workshop, ledger::Ledger, scratch::ScratchPool, wiring::Wiring},
+    run::{
+        Ended, Exit, Options, Run, Stop, attempt::Workshop, ledger::Ledger, scratch::ScratchPool,
+        wiring::Wiring,
+    },
     sandbox::{Loaded, Sandbox, SandboxSettings},
     secret::{self, Sources},
 };
@@ -75,6 +78,8 @@ pub(crate) struct Ready {
 /// What a run took.
 pub(crate) struct Measured {
     pub(crate) total: Duration,
+    /// When it was told to stop, if it was.
+    asked: Option<Instant>,
     /// When each stage's end was heard, from the first to the last.
     pub(crate) ends: Vec<Instant>,
     /// Commits of the journal while stages ran.
@@ -173,6 +178,31 @@ impl Project {
 
     /// One run from its first record to its last, without a journal or with one.
     pub(crate) fn run(&self, ready: &Ready, jobs: usize, is_durable: bool) -> Result<Measured> {
+        let (measured, ended) = self.drive(ready, jobs, is_durable, None)?;
+        match ended.exit {
+            Exit::Succeeded => Ok(measured),
+            _ => Err(ended.cause.map_or("the run failed".into(), |(stage, failure)| {
+                format!("{stage}: {}", failure.message)
+            })),
+        }
+    }
+
+    /// Stops a run `after` its first stage has started: how long until that stage's plugin was dead.
+    pub(crate) fn cancel(&self, ready: &Ready, after: Duration) -> Result<Duration> {
+        let (measured, ended) = self.drive(ready, 1, false, Some(after))?;
+        match (ended.exit, measured.asked, measured.ends.first()) {
+            (Exit::Interrupted, Some(asked), Some(end)) => Ok(end.saturating_duration_since(asked)),
+            _ => Err("the run ended before it was stopped".into()),
+        }
+    }
+
+    fn drive(
+        &self,
+        ready: &Ready,
+        jobs: usize,
+        is_durable: bool,
+        stop_after: Option<Duration>,
+    ) -> Result<(Measured, Ended)> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let id = RunId::new(number, [0; 10]);
         let commits = Arc::new(AtomicU64::new(0));
@@ -180,8 +210,8 @@ impl Project {
         let workshop = self.workshop(ready, &id)?;
         let ledger = Arc::new(Ledger::new(journal.clone()));
         let (events, receiver) = mpsc::channel(EVENTS);
-        let listener = std::thread::spawn(move || listen(receiver));
-        let (_hand, stop) = watch::channel(None);
+        let (hand, stop) = watch::channel(None);
+        let listener = std::thread::spawn(move || listen(receiver, &hand, stop_after));
         let options = Options {
             jobs,
             timeout: None,
@@ -199,13 +229,14 @@ impl Project {
         let (total, ended) = timed(|| self.runtime.block_on(run.drive()));
         let commits = commits.load(Ordering::Relaxed);
         self.runtime.block_on(journal.close()).map_err(said)?;
-        let ends = listener.join().map_err(|_| "the listener failed")?;
-        match ended.exit {
-            Exit::Succeeded => Ok(Measured { total, ends, commits }),
-            _ => Err(ended.cause.map_or("the run failed".into(), |(stage, failure)| {
-                format!("{stage}: {}", failure.message)
-            })),
-        }
+        let (asked, ends) = listener.join().map_err(|_| "the listener failed")?;
+        let measured = Measured {
+            total,
+            asked,
+            ends,
+            commits,
+        };
+        Ok((measured, ended))
     }
 
     fn journal(&self, id: &RunId, is_durable: bool, commits: Arc<AtomicU64>) -> Result<Arc<dyn Journal>> {
@@ -257,15 +288,28 @@ pub(crate) fn yaml(shape: &Shape<'_>) -> String {
     text
 }
 
-/// Reads events as a report does, and keeps when stages ended.
-fn listen(mut receiver: mpsc::Receiver<RunEvent>) -> Vec<Instant> {
-    let mut ends = Vec::new();
+/// Reads events as a report does, and keeps when stages ended. Stops the run `stop_after` its first stage has started; when
+/// that was.
+fn listen(
+    mut receiver: mpsc::Receiver<RunEvent>,
+    hand: &watch::Sender<Option<Stop>>,
+    stop_after: Option<Duration>,
+) -> (Option<Instant>, Vec<Instant>) {
+    let (mut asked, mut ends) = (None, Vec::new());
     while let Some(event) = receiver.blocking_recv() {
-        if matches!(event, RunEvent::StageFinished { .. }) {
-            ends.push(Instant::now());
+        match event {
+            RunEvent::StageFinished { .. } => ends.push(Instant::now()),
+            RunEvent::StageStarted { .. } => {
+                if let (None, Some(after)) = (asked, stop_after) {
+                    std::thread::sleep(after);
+                    asked = Some(Instant::now());
+                    hand.send_replace(Some(Stop::Interrupted));
+                }
+            }
+            _ => {}
         }
     }
-    ends
+    (asked, ends)
 }
 
 /// The journal's own store, counted: one commit is one sync.

@@ -9,6 +9,14 @@ pub(crate) fn median(samples: &[Duration]) -> Duration {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
+/// One in a hundred is above.
+pub(crate) fn p99(samples: &[Duration]) -> Duration {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    let place = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or_default()
+}
+
 pub(crate) fn mean(samples: &[Duration]) -> Duration {
     let count = u32::try_from(samples.len()).unwrap_or(u32::MAX).max(1);
     samples.iter().sum::<Duration>() / count

@@ -1,4 +1,5 @@
-//! A plugin that does nothing, so that what is measured is the engine. With `wait-ms` it stays alive, so that many of it can.
+//! A plugin that does nothing, so that what is measured is the engine. With `wait-ms` it
+//! stays alive, so that many of it can; with `spin` it can only be killed.
 
 use std::time::Duration;
 use windlass_guest::{Error, Outcome, Stage, context};
@@ -12,6 +13,8 @@ pub struct Noop;
 pub struct Config {
     #[serde(default)]
     wait_ms: u64,
+    #[serde(default)]
+    spin: bool,
 }
 
 impl Stage for Noop {
@@ -20,6 +23,12 @@ impl Stage for Noop {
     fn run(config: Config) -> Result<Outcome, Error> {
         if config.wait_ms > 0 {
             context::sleep(Duration::from_millis(config.wait_ms));
+        }
+        // Never asks whether it was cancelled.
+        if config.spin {
+            loop {
+                std::hint::spin_loop();
+            }
         }
         Ok(Outcome::unchanged("nothing"))
     }
