@@ -1,4 +1,4 @@
-//! The command line's promises: exit codes, streams, shapes.
+//! The command line's promises: streams and shapes.
 
 use windlass_tests::workspace::Workspace;
 
@@ -6,102 +6,8 @@ pub(crate) fn workspace() -> Workspace {
     Workspace::quickstart(env!("CARGO_BIN_EXE_windlass-under-test"))
 }
 
-fn empty() -> Workspace {
+pub(crate) fn empty() -> Workspace {
     Workspace::new(env!("CARGO_BIN_EXE_windlass-under-test"))
-}
-
-/// A pipeline of one native program, which is the simplest stage that can do anything.
-fn command(argv: &str, allow: &str) -> String {
-    format!(
-        "windlass: 1\nname: test\nstages:\n  one:\n    uses: command\n    with: {{ argv: {argv} }}\n    allow: {{ {allow} }}\n"
-    )
-}
-
-#[test]
-fn wrong_usage_is_64() {
-    empty().windlass(["run", "--no-such-flag"]).expect(64);
-    empty().windlass(["no-such-command"]).expect(64);
-    empty().windlass(["run", "--jobs", "0"]).expect(64);
-    empty().windlass(["--version"]).expect(0);
-    empty().windlass(["run", "missing.yaml", "--help"]).expect(0);
-}
-
-#[test]
-fn invalid_files_are_65() {
-    let workspace = empty();
-    workspace.windlass(["run", "missing.yaml"]).expect(65);
-    workspace.write("a.yaml", "windlass: 1\nname: x\nstags: {}\n");
-    let ended = workspace.windlass(["validate", "a.yaml"]).expect(65);
-    assert!(
-        ended.stderr.contains("a.yaml:3:1") && ended.stdout.is_empty(),
-        "{}",
-        ended.said()
-    );
-}
-
-#[test]
-fn a_failed_stage_is_never_0() {
-    let workspace = empty();
-    workspace.write("a.yaml", &command("[\"false\"]", "process: [\"false\"]"));
-    let ended = workspace.windlass(["run", "a.yaml"]);
-    // A native program may have changed anything before it failed: an operator has to look.
-    assert!([1, 3].contains(&ended.code), "{}", ended.said());
-    workspace.write(
-        "a.yaml",
-        &command("[no-such-program]", "process: [no-such-program]"),
-    );
-    workspace.windlass(["run", "a.yaml"]).expect(1);
-}
-
-#[test]
-fn a_denial_is_77_and_starts_nothing() {
-    let workspace = empty();
-    workspace.write("a.yaml", &command("[touch, made]", ""));
-    let ended = workspace.windlass(["run", "a.yaml"]).expect(77);
-    assert!(
-        ended.stderr.contains("process: [\"touch made\"]"),
-        "{}",
-        ended.stderr
-    );
-    assert!(!workspace.path("made").exists());
-}
-
-#[test]
-fn the_runs_own_time_is_124() {
-    let workspace = empty();
-    workspace.write("a.yaml", &command("[sleep, \"60\"]", "process: [\"sleep 60\"]"));
-    workspace
-        .windlass(["run", "a.yaml", "--timeout", "300ms"])
-        .expect(124);
-}
-
-#[test]
-fn the_first_signal_is_an_orderly_stop() {
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let workspace = empty();
-        workspace.write("a.yaml", &command("[sleep, \"60\"]", "process: [\"sleep 60\"]"));
-        let mut child = workspace.command(["run", "a.yaml", "--progress", "json"]);
-        let mut child = child
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
-        lines
-            .find(|line| line.as_ref().is_ok_and(|line| line.contains("stage.started")))
-            .expect("it starts")
-            .expect("readable");
-        let id = child.id().to_string();
-        std::process::Command::new("kill")
-            .args([format!("-{signal}"), id])
-            .status()
-            .expect("kill is there");
-        let last = lines.map_while(Result::ok).last().expect("it says how it ended");
-        assert!(
-            last.contains("run.finished") && last.contains(&format!("\"code\":{code}")),
-            "{last}"
-        );
-        assert_eq!(child.wait().expect("ends").code(), Some(code));
-    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The real binary against whole projects.
 
 mod contract;
+mod exit_codes;
 mod quickstart;
 mod secrets;
 mod vault;

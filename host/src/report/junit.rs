@@ -47,6 +47,8 @@ fn report(story: &Story) -> Report {
         let time = Duration::from_millis(end.duration_ms);
         suite.set_time(time);
         report.set_time(time);
+        suite.add_property(("exit.code", end.exit.to_string().as_str()));
+        suite.add_property(("exit.reason", end.reason.as_str()));
     }
     for (name, stage) in &story.stages {
         suite.add_test_case(test_case(&story.pipeline, name, stage));
@@ -139,6 +141,8 @@ mod tests {
         let text = String::from_utf8(bytes).expect("text");
         for part in [
             r#"<testsuite name="shop" tests="3" skipped="1" errors="0" failures="1" time="61.000""#,
+            r#"<property name="exit.code" value="1"/>"#,
+            r#"<property name="exit.reason" value="failed"/>"#,
             r#"<testcase name="migrate" classname="shop" time="1.250">"#,
             r#"<failure message="`web` answered 301, expected 200" type="check.failed">"#,
             "<rerunFailure ",

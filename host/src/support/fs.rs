@@ -26,7 +26,7 @@ pub fn private_directory(path: &Path) -> Result<PathBuf, Failure> {
             "storage.failed",
             format!("cannot make the directory {}: {error}", path.display()),
         )
-        .help("give another one with --state-dir")
+        .help("remove what is in its way, or name another: --state-dir for the state, `directories:` for a pipeline's own")
     };
     fs::DirBuilder::new()
         .recursive(true)
