@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod cli;
 pub mod grant;
 pub mod journal;
+pub mod lock;
 pub mod pipeline;
 pub mod plan;
 pub mod report;

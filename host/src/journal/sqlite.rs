@@ -6,7 +6,7 @@
 //! - The WAL file is grown once and then written over: a sync that also has to grow a file costs two to three times as much.
 //! - No checkpoint on close: `windlass run` ends without two more syncs; the next writer finds the WAL as it was left.
 
-use super::store::{Batch, Store, StoreError, StoredLine, StoredRecord};
+use super::store::{Batch, Fence, Store, StoreError, StoredLine, StoredRecord};
 use crate::name::RunId;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, config::DbConfig, params};
 use std::{
@@ -17,8 +17,8 @@ use std::{
     time::Duration,
 };
 
-/// The layout of the tables below.
-const SCHEMA: i64 = 1;
+/// The layout of the tables below: how many of the steps were taken.
+const SCHEMA: i64 = 2;
 
 /// `application_id` of our databases: "wdls".
 const APPLICATION: i64 = 0x7764_6c73;
@@ -30,7 +30,11 @@ const WAL_PAGES: i64 = 512;
 /// Another process that commits holds the database for milliseconds; longer than this, something hangs.
 const BUSY: Duration = Duration::from_secs(10);
 
-const TABLES: &str = "
+/// From an empty database to the present layout, one step for each layout. An older database takes those it has not taken; a
+/// step is never changed once a version with it was released.
+const STEPS: [&str; SCHEMA as usize] = [RUNS, LOCKS];
+
+const RUNS: &str = "
     CREATE TABLE run (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
     CREATE TABLE record (
         run INTEGER NOT NULL REFERENCES run(number), sequence INTEGER NOT NULL, version INTEGER NOT NULL,
@@ -43,10 +47,22 @@ const TABLES: &str = "
     CREATE INDEX line_of_run ON line (run, cursor);
 ";
 
+/// The locks are beside the records, so that one transaction sees both: see [`Fence`]. `lock` is the only module that writes
+/// these two. A free lock keeps its row, and with it its token.
+const LOCKS: &str = "
+    CREATE TABLE lock (
+        name TEXT PRIMARY KEY, token INTEGER NOT NULL, owner TEXT, holder TEXT, until INTEGER NOT NULL) STRICT;
+    CREATE TABLE waiter (
+        ticket INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, owner TEXT NOT NULL, holder TEXT NOT NULL,
+        until INTEGER NOT NULL) STRICT;
+    CREATE INDEX waiter_of_lock ON waiter (name, ticket);
+";
+
 /// One connection to the journal of a state directory.
 pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
+    fence: Option<Fence>,
 }
 
 impl SqliteStore {
@@ -65,7 +81,11 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| unusable(&path, &error))?;
-        let mut store = Self { connection, path };
+        let mut store = Self {
+            connection,
+            path,
+            fence: None,
+        };
         store.prepare_writer().map_err(|error| store.explain(error))?;
         store.check_or_make_tables()?;
         store.grow_wal().map_err(|error| store.explain(error))?;
@@ -85,7 +105,11 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| unusable(&path, &error))?;
-        let store = Self { connection, path };
+        let store = Self {
+            connection,
+            path,
+            fence: None,
+        };
         let set = || {
             store.connection.busy_timeout(BUSY)?;
             store
@@ -95,9 +119,20 @@ impl SqliteStore {
         };
         set().map_err(|error| store.explain(error))?;
         match store.layout()? {
-            SCHEMA => Ok(Some(store)),
-            _ => Ok(None),
+            0 => Ok(None),
+            _ => Ok(Some(store)),
         }
+    }
+
+    /// From now on every commit demands this of the lock, or fails with [`StoreError::LockLost`].
+    pub fn fenced(mut self, fence: Fence) -> Self {
+        self.fence = Some(fence);
+        self
+    }
+
+    /// The connection itself, for the tables of the locks.
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
     }
 
     fn prepare_writer(&self) -> rusqlite::Result<()> {
@@ -143,11 +178,12 @@ impl SqliteStore {
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             // Another process may have been faster.
             let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            if found == 0 {
-                transaction.execute_batch(TABLES)?;
-                transaction.pragma_update(None, "application_id", APPLICATION)?;
-                transaction.pragma_update(None, "user_version", SCHEMA)?;
+            let taken = usize::try_from(found).unwrap_or(0);
+            for step in STEPS.iter().skip(taken) {
+                transaction.execute_batch(step)?;
             }
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "user_version", found.max(SCHEMA))?;
             transaction.commit()
         };
         make(&mut self.connection).map_err(|error| self.explain(error))
@@ -191,11 +227,17 @@ impl SqliteStore {
             .map_err(|error| self.explain(error))
     }
 
-    fn append_in_one(&mut self, run: &RunId, batch: &Batch) -> rusqlite::Result<()> {
+    /// `false`: the lock is no longer held, and nothing was written.
+    fn append_in_one(&mut self, run: &RunId, batch: &Batch) -> rusqlite::Result<bool> {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         {
+            if let Some(fence) = &self.fence
+                && !holds(&transaction, fence)?
+            {
+                return Ok(false);
+            }
             transaction
                 .prepare_cached("INSERT OR IGNORE INTO run (id) VALUES (?1)")?
                 .execute([run.as_str()])?;
@@ -231,7 +273,7 @@ impl SqliteStore {
                 ])?;
             }
         }
-        transaction.commit()
+        transaction.commit().map(|()| true)
     }
 
     fn select_runs(&self, limit: usize) -> rusqlite::Result<Vec<(i64, String)>> {
@@ -281,8 +323,15 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn append(&mut self, run: &RunId, batch: &Batch) -> Result<(), StoreError> {
-        self.append_in_one(run, batch)
-            .map_err(|error| self.explain(error))
+        let is_written = self
+            .append_in_one(run, batch)
+            .map_err(|error| self.explain(error))?;
+        match &self.fence {
+            Some(fence) if !is_written => Err(StoreError::LockLost {
+                group: fence.group.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn read_run(&self, run: &RunId) -> Result<Vec<StoredRecord>, StoreError> {
@@ -318,6 +367,14 @@ impl Store for SqliteStore {
         self.select_lines(number, stage, cursor, limit)
             .map_err(|error| self.explain(error))
     }
+}
+
+/// Whether the group is still given as the fence says.
+fn holds(connection: &Connection, fence: &Fence) -> rusqlite::Result<bool> {
+    let Fence { group, token, owner } = fence;
+    connection
+        .prepare_cached("SELECT 1 FROM lock WHERE name = ?1 AND token = ?2 AND owner = ?3")?
+        .exists(params![group, token.cast_signed(), owner])
 }
 
 fn stored_record(row: &Row<'_>) -> rusqlite::Result<StoredRecord> {
@@ -460,17 +517,84 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_behind_a_lost_lock_writes_nothing() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let fence = |token, owner: &str| Fence {
+            group: "g".into(),
+            token,
+            owner: owner.into(),
+        };
+        let open = || SqliteStore::open(directory.path()).expect("opens");
+        let insert = "INSERT INTO lock VALUES ('g', 7, 'me', '{}', 0)";
+        open().into_connection().execute_batch(insert).expect("inserts");
+        let batch = |sequence| Batch {
+            records: vec![record(sequence, "decision")],
+            lines: vec![line("a", "one")],
+        };
+        let mut mine = open().fenced(fence(7, "me"));
+        mine.append(&run(), &batch(0)).expect("it is held");
+        for other in [fence(6, "me"), fence(8, "me"), fence(7, "you")] {
+            let lost = open().fenced(other).append(&run(), &batch(1));
+            assert!(matches!(lost, Err(StoreError::LockLost { .. })), "{lost:?}");
+        }
+        for given_away in [
+            "UPDATE lock SET owner = NULL",
+            "UPDATE lock SET owner = 'me', token = 8",
+            "DELETE FROM lock",
+        ] {
+            open()
+                .into_connection()
+                .execute_batch(given_away)
+                .expect("changes");
+            assert!(mine.append(&run(), &batch(1)).is_err(), "{given_away}");
+        }
+        assert_eq!(mine.read_run(&run()).expect("reads").len(), 1);
+        assert_eq!(mine.read_lines(&run(), None, 0, 9).expect("reads").len(), 1);
+    }
+
+    #[test]
+    fn a_journal_of_the_first_layout_is_read_and_then_taken_to_the_present_one() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = SqliteStore::path_in(directory.path());
+        let old = Connection::open(&path).expect("opens");
+        old.pragma_update(None, "journal_mode", "WAL").expect("is set");
+        old.execute_batch(RUNS).expect("made");
+        old.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 1; INSERT INTO run (id) VALUES ('{}')",
+            run()
+        ))
+        .expect("written");
+        drop(old);
+        let read = || {
+            SqliteStore::open_for_reading(directory.path())
+                .expect("opens")
+                .expect("exists")
+        };
+        assert_eq!(read().list_runs(9, &[]).expect("lists").len(), 1);
+        let mut store = SqliteStore::open(directory.path()).expect("opens");
+        assert_eq!(store.layout().expect("ours"), SCHEMA);
+        let batch = Batch {
+            records: vec![record(0, "run-started")],
+            lines: Vec::new(),
+        };
+        store.append(&run(), &batch).expect("commits");
+        assert_eq!(read().read_run(&run()).expect("reads").len(), 1);
+    }
+
+    #[test]
     fn newer_and_foreign_files_are_refused_in_words() {
         let directory = tempfile::tempdir().expect("temporary directory");
         drop(SqliteStore::open(directory.path()).expect("opens"));
         let path = SqliteStore::path_in(directory.path());
         let connection = Connection::open(&path).expect("opens");
-        connection.pragma_update(None, "user_version", 2).expect("is set");
+        connection
+            .pragma_update(None, "user_version", SCHEMA + 1)
+            .expect("is set");
         drop(connection);
         let newer = SqliteStore::open(directory.path()).err().expect("refused");
         let said = newer.to_string();
         assert!(
-            said.ends_with("was written by a newer Windlass (format 2; this one knows 1)"),
+            said.ends_with("was written by a newer Windlass (format 3; this one knows 2)"),
             "{said}"
         );
         assert!(SqliteStore::open_for_reading(directory.path()).is_err());

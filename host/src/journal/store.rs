@@ -41,6 +41,17 @@ pub struct Batch {
     pub lines: Vec<StoredLine>,
 }
 
+/// What a commit demands of the lock that its run holds: the group is still given to this owner, in this acquisition. A store
+/// looks in the transaction of the commit itself, so that nothing can come between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    pub group: String,
+    /// Grows with every acquisition of the group.
+    pub token: u64,
+    /// Random, one for each acquisition: a table that was emptied starts its tokens anew.
+    pub owner: String,
+}
+
 /// Where journals are kept.
 pub trait Store: Send {
     /// Returns once the batch is on disk, whole.
@@ -89,6 +100,8 @@ pub enum StoreError {
         sequence: u64,
         problem: String,
     },
+    #[error("the lock of group `{group}` was lost: another run holds it, or somebody released it")]
+    LockLost { group: String },
     #[error("the journal {path} cannot be used: {problem}", path = path.display())]
     Unusable { path: PathBuf, problem: String },
 }
@@ -115,6 +128,11 @@ impl From<StoreError> for Failure {
                 Turn::Environment,
                 "journal.damaged",
                 "something other than Windlass changed the journal: restore it from a copy, or start a new run",
+            ),
+            StoreError::LockLost { .. } => (
+                Turn::Operator,
+                "lock.lost",
+                "`windlass lock show` says who holds it; nothing more of this run is done or recorded until `windlass resume`",
             ),
             StoreError::Unusable { .. } => (
                 Turn::Environment,
