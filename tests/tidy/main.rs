@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("sandbox", &["service", "wit", "catalog", "grant", "support"]),
     ("journal", &["schedule", "service", "grant"]),
+    ("lock", &["journal", "service", "grant"]),
     ("report", &["secret"]),
     ("support", &[]),
     (
@@ -45,8 +46,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "artifact", "catalog", "grant", "journal", "pipeline", "plan", "report", "run", "sandbox",
-            "schedule", "secret", "service", "support",
+            "artifact", "catalog", "grant", "journal", "lock", "pipeline", "plan", "report", "run",
+            "sandbox", "schedule", "secret", "service", "support",
         ],
     ),
 ];

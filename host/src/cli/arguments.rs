@@ -34,6 +34,8 @@ pub(super) enum Command {
     Plan(PlanArguments),
     /// History of runs
     Runs(RunsArguments),
+    /// Who holds a concurrency group; give it back for a holder that is dead
+    Lock(super::lock::LockArguments),
     /// Plugins: what they are and what they ask for
     Plugin(PluginArguments),
     /// JSON Schemas of what Windlass reads and writes
@@ -97,6 +99,8 @@ pub(super) struct RunArguments {
     /// Stop the run in order after this time (90s, 10m, 2h)
     #[arg(long, value_name = "DURATION", env = "WINDLASS_TIMEOUT", value_parser = duration)]
     pub(super) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(super) lock: super::lock::LockFlags,
     /// Keep no journal: for tests and benchmarks; such a run cannot be resumed
     #[arg(long, env = "WINDLASS_EPHEMERAL")]
     pub(super) ephemeral: bool,

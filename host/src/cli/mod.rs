@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 pub mod exit_code;
 mod load;
+mod lock;
 mod plan;
 mod plugin;
 mod print;
@@ -44,6 +45,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Validate(command) => validate::validate(&arguments.project, command, &printer),
         Command::Plan(command) => plan::plan(&arguments.project, command, &printer),
         Command::Runs(command) => runs::runs(&arguments.project, command, &printer),
+        Command::Lock(command) => lock::lock(&arguments.project, command, &printer),
         Command::Plugin(command) => plugin::plugin(&arguments.project, command, &printer),
         Command::Schema(command) => schema::schema(command, &printer),
         Command::Completions(command) => completions::completions(command, &printer),

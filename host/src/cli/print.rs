@@ -94,6 +94,7 @@ impl Printer {
 /// The exit code for a failure that is not a stage's.
 pub(super) fn exit_of(failure: &Failure) -> ExitCode {
     match failure.code.as_str() {
+        code if crate::lock::is_refusal(code) => ExitCode::LOCKED,
         code if code.starts_with("grant.") || code == "lock.unknown-plugin" => ExitCode::DENIED,
         code if code.starts_with("plugin.")
             || code.starts_with("secret.") && failure.turn == Turn::PipelineAuthor =>

@@ -5,7 +5,7 @@ use super::{
     arguments::{Progress, ProjectArguments, Report, ReportKind, RunArguments, Selection},
     exit_code::ExitCode,
     load::{self, Planned},
-    plan,
+    lock, plan,
     print::{Printer, exit_of},
     project::Project,
     reporting::Reports,
@@ -22,6 +22,7 @@ use crate::{
         record::Record,
         replay::{self, Position},
     },
+    lock::Held,
     name::{RunId, SecretName},
     pattern::Pattern,
     plan::Plan,
@@ -94,11 +95,18 @@ struct Ready {
 impl Ready {
     async fn run(self, command: &RunArguments, printer: &Printer) -> Result<ExitCode> {
         let id = new_run_id(printer)?;
+        let purpose = lock::Purpose {
+            state: &self.state,
+            pipeline: &self.planned.plan.pipeline,
+            run: &id,
+            command: "run",
+        };
+        let held = lock::hold(purpose, command.lock, printer).await?;
         let redactor = Redactor::new();
         let secrets = self.secrets(&redactor, printer)?;
         let sandbox = sandbox(&self.project, printer)?;
         let plugins = load_plugins(&sandbox, &self.planned, printer).await?;
-        let journal = self.journal(&id, command.ephemeral, &redactor, printer)?;
+        let journal = self.journal(&id, command.ephemeral, held.as_ref(), &redactor, printer)?;
         let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str()))
             .or_else(|failure| printer.stop(&failure))?;
         let ledger = Arc::new(Ledger::new(journal.clone()));
@@ -115,7 +123,7 @@ impl Ready {
         });
         let (events, receiver) = mpsc::channel(EVENTS);
         let reporting = self.reporting(command, redactor, journal.clone(), receiver, printer)?;
-        let stop = signal::watch().or_else(|error| {
+        let stop = signal::watch(held.as_ref().map(Held::lost)).or_else(|error| {
             let message = format!("signals cannot be watched: {error}");
             printer.stop(&Failure::new(Turn::Environment, "system.signals", message))
         })?;
@@ -144,6 +152,8 @@ impl Ready {
         // The report ends when the last sender is gone; only then is the journal complete.
         let reporting = tokio::task::spawn_blocking(move || reporting.join()).await;
         let closed = journal.close().await;
+        // Not before: the last commit has demanded it.
+        drop(held);
         if reporting.is_err() {
             printer.say("error[internal.report]: the report failed; `windlass runs show` has the run");
         }
@@ -179,18 +189,20 @@ impl Ready {
         &self,
         id: &RunId,
         ephemeral: bool,
+        held: Option<&Held>,
         redactor: &Redactor,
         printer: &Printer,
     ) -> Result<Arc<dyn Journal>> {
         if ephemeral {
-            return Ok(Arc::new(Ephemeral));
+            return Ok(lock::gated(Arc::new(Ephemeral), held));
         }
         let store = SqliteStore::open(&self.state).or_else(|error| printer.stop(&Failure::from(error)))?;
+        let store = lock::fenced(store, held);
         let redactor = redactor.clone();
         let redact = Arc::new(move |text: &str| redactor.redact(text));
         let writer = Writer::start(store, id.clone(), redact, Position::start(), HashMap::new());
         match writer {
-            Ok(writer) => Ok(Arc::new(writer)),
+            Ok(writer) => Ok(lock::gated(Arc::new(writer), held)),
             Err(error) => {
                 let message = format!("the system gives no thread for the journal: {error}");
                 printer.stop(&Failure::new(Turn::Environment, "system.threads", message))
@@ -499,6 +511,7 @@ fn of(exit: Exit) -> ExitCode {
         Exit::Interrupted => ExitCode::INTERRUPTED,
         Exit::Terminated => ExitCode::TERMINATED,
         Exit::Internal => ExitCode::INTERNAL,
+        Exit::LockLost => ExitCode::LOCKED,
     }
 }
 

@@ -102,7 +102,10 @@ impl Place {
         request: &Request<'_>,
         candidate: &Candidate,
     ) -> Result<Result<Held, Obstacle>, Failure> {
-        let mut table = self.table.take().expect("it is given back below until it is kept");
+        let mut table = self
+            .table
+            .take()
+            .expect("it is given back below until it is kept");
         // Whoever waits asks again after each interval; a lease later it is taken for dead.
         let stay = request
             .waiting

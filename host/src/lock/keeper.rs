@@ -1,13 +1,7 @@
 //! A lock while it is held: a thread that beats, and what everybody else knows of the lease. The thread is its own, so that a
 //! runtime whose threads are all busy still beats; it ends, and gives the lock back, when its [`Held`] is dropped.
 
-use super::{
-    Settings, gate::Gate,
-    lease::left,
-    table::Table,
-    words,
-    world::World,
-};
+use super::{Settings, gate::Gate, lease::left, table::Table, words, world::World};
 use crate::{
     failure::{Failure, Turn},
     journal::{Journal, store::Fence},

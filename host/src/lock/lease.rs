@@ -6,7 +6,7 @@ use super::{
 };
 use crate::name::RunId;
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Who holds a lock or waits for it: what people are shown, and what tells whether it can still be alive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,26 @@ impl Holder {
 
     pub fn host(&self) -> &str {
         &self.boot.host
+    }
+
+    /// When it got the lock or began to wait, as people read it.
+    pub fn since(&self) -> String {
+        match jiff::Timestamp::from_millisecond(self.since_ms) {
+            Ok(at) => format!("{at:.0}"),
+            Err(_) => "unknown".into(),
+        }
+    }
+}
+
+/// `run 01m8… of p (pid 12 on host, since 2026-01-01T00:00:00Z)`.
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, pipeline, .. } = self;
+        let (pid, host, since) = (self.pid(), self.host(), self.since());
+        write!(
+            formatter,
+            "run {run} of {pipeline} (pid {pid} on {host}, since {since})"
+        )
     }
 }
 
@@ -140,9 +160,7 @@ fn of_holder(holder: Arc<Holder>, until: Duration, world: &dyn World) -> Standin
 
 /// What is left of a lease of this boot; `None` when nothing is.
 pub(crate) fn left(until: Duration, now: &Moment) -> Option<Duration> {
-    until
-        .checked_sub(now.since_boot)
-        .filter(|left| !left.is_zero())
+    until.checked_sub(now.since_boot).filter(|left| !left.is_zero())
 }
 
 /// Only where all names agree: images of containers are copied with their machine id in them.

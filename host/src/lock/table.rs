@@ -311,7 +311,8 @@ fn read_all(connection: &Connection, world: &dyn World) -> rusqlite::Result<Vec<
         // A journal of the layout before locks.
         return Ok(Vec::new());
     }
-    let mut select = connection.prepare("SELECT token, owner, holder, until, name FROM lock ORDER BY name")?;
+    let mut select =
+        connection.prepare("SELECT token, owner, holder, until, name FROM lock ORDER BY name")?;
     let rows = select.query_map([], |row| Ok((read_row(row)?, row.get::<_, String>(4)?)))?;
     let mut locks = Vec::new();
     for found in rows {
@@ -323,7 +324,10 @@ fn read_all(connection: &Connection, world: &dyn World) -> rusqlite::Result<Vec<
         locks.push(Lock {
             token: row.token,
             standing: lease::standing(&row, world),
-            waiting: waiters(connection, &group)?.into_iter().filter_map(alive).collect(),
+            waiting: waiters(connection, &group)?
+                .into_iter()
+                .filter_map(alive)
+                .collect(),
             group,
         });
     }
@@ -340,9 +344,7 @@ fn select(connection: &Connection, group: &str) -> rusqlite::Result<Option<Row>>
 /// In the order in which they came. A waiter's row is read by the same rules as a lock's.
 fn waiters(connection: &Connection, group: &str) -> rusqlite::Result<Vec<(i64, Row)>> {
     connection
-        .prepare_cached(
-            "SELECT 1, owner, holder, until, ticket FROM waiter WHERE name = ?1 ORDER BY ticket",
-        )?
+        .prepare_cached("SELECT 1, owner, holder, until, ticket FROM waiter WHERE name = ?1 ORDER BY ticket")?
         .query_map([group], |row| Ok((row.get(4)?, read_row(row)?)))?
         .collect()
 }

@@ -10,7 +10,14 @@ use std::time::Duration;
 
 /// Whether a failure says that a lock stands in the way: exit code 75.
 pub fn is_refusal(code: &str) -> bool {
-    ["lock.held", "lock.timeout", "lock.unreadable", "lock.foreign", "lock.lost"].contains(&code)
+    [
+        "lock.held",
+        "lock.timeout",
+        "lock.unreadable",
+        "lock.foreign",
+        "lock.lost",
+    ]
+    .contains(&code)
 }
 
 /// Why a lock cannot be had now.
@@ -21,7 +28,7 @@ pub(crate) fn blocked(group: &str, obstacle: &Obstacle, waiting: Option<&Waiting
             let runs = if *ahead == 1 { "run waits" } else { "runs wait" };
             let message = format!(
                 "the lock of group `{group}` is about to go to {}: {ahead} {runs} longer for it",
-                describe(next)
+                next
             );
             held(message)
         }
@@ -40,21 +47,19 @@ pub(crate) fn blocked(group: &str, obstacle: &Obstacle, waiting: Option<&Waiting
 /// Why a lock is not given to a run, nor released without force.
 fn refused(group: &str, standing: &Standing) -> Failure {
     match standing {
-        Standing::Held { holder, .. } => held(format!(
-            "the lock of group `{group}` is held by {}",
-            describe(holder)
-        )),
+        Standing::Held { holder, .. } => held(format!("the lock of group `{group}` is held by {}", holder)),
         Standing::Foreign { holder } => {
             let message = format!(
                 "the lock of group `{group}` is held by {} on another machine, and whether that run is alive cannot be seen from here",
-                describe(holder)
+                holder
             );
             Failure::new(Turn::Operator, "lock.foreign", message).help(format!(
                 "when you are sure that it has ended: windlass lock release {group} --force"
             ))
         }
         Standing::Unreadable { problem } => {
-            let message = format!("the lock of group `{group}` cannot be read: {problem}; it is left as it is");
+            let message =
+                format!("the lock of group `{group}` cannot be read: {problem}; it is left as it is");
             Failure::new(Turn::Operator, "lock.unreadable", message).help(format!(
                 "when you are sure that no run of the group is alive: windlass lock release {group} --force"
             ))
@@ -84,10 +89,7 @@ pub fn release_failure(group: &str, standing: &Standing) -> Failure {
 
 /// The lock went to somebody else while it should have been held.
 pub(crate) fn lost(group: &str) -> Failure {
-    crate::journal::store::StoreError::LockLost {
-        group: group.into(),
-    }
-    .into()
+    crate::journal::store::StoreError::LockLost { group: group.into() }.into()
 }
 
 /// What is said when a lock is taken from a dead holder.
@@ -99,33 +101,18 @@ pub(crate) fn took_over(group: &str, holder: &Holder, death: Death) -> String {
     };
     format!(
         "took over the lock of group `{group}` from {}, {why}; `windlass runs show {}` has that run",
-        describe(holder),
-        holder.run
+        holder, holder.run
     )
 }
 
 /// What is said once while a run waits.
 pub(crate) fn waits(group: &str, obstacle: &Obstacle) -> String {
     let ahead = match obstacle {
-        Obstacle::Lock(Standing::Held { holder, .. }) => format!("held by {}", describe(holder)),
-        Obstacle::Queue { ahead, next } => format!("{ahead} before this run, next {}", describe(next)),
+        Obstacle::Lock(Standing::Held { holder, .. }) => format!("held by {}", holder),
+        Obstacle::Queue { ahead, next } => format!("{ahead} before this run, next {}", next),
         Obstacle::Lock(_) => "not free".into(),
     };
     format!("waiting for the lock of group `{group}`: {ahead}")
-}
-
-/// `run 01m8… of p (pid 12 on host, since 2026-01-01T00:00:00Z)`.
-fn describe(holder: &Holder) -> String {
-    let since = jiff::Timestamp::from_millisecond(holder.since_ms)
-        .map(|at| format!("{at:.0}"))
-        .unwrap_or_else(|_| "unknown".into());
-    format!(
-        "run {} of {} (pid {} on {}, since {since})",
-        holder.run,
-        holder.pipeline,
-        holder.pid(),
-        holder.host()
-    )
 }
 
 fn seconds(time: Duration) -> String {

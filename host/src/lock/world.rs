@@ -204,7 +204,11 @@ mod tests {
             started: this.started + 1,
             ..this.clone()
         };
-        assert_eq!(system.presence(&later), Presence::Gone, "the number was given again");
+        assert_eq!(
+            system.presence(&later),
+            Presence::Gone,
+            "the number was given again"
+        );
         let elsewhere = Process {
             namespace: "pid:[1]".into(),
             ..this.clone()

@@ -10,6 +10,7 @@ use crate::{
     journal::{
         Journal,
         record::{Record, WirePlugin},
+        store::StoreError,
     },
     name::{RunId, StageName},
     pipeline::expression::Outputs,
@@ -28,11 +29,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// How long stages may take to stop once the lock is lost: another run may act meanwhile.
+const LOCK_LOST_GRACE: Duration = Duration::from_secs(2);
+
+/// The code of a failure that says so; the journal gives it too, to whoever writes behind a lost lock.
+const LOCK_LOST: &str = "lock.lost";
+
 /// Why a run is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     Interrupted,
     Terminated,
+    /// Another run holds the lock of the concurrency group now.
+    LockLost,
 }
 
 /// What the command line decides about a run.
@@ -84,6 +93,8 @@ pub enum Exit {
     Terminated,
     /// The journal could not be written.
     Internal,
+    /// The lock of the concurrency group was lost, and nothing was left behind.
+    LockLost,
 }
 
 /// What a task of the loop came back with.
@@ -173,9 +184,11 @@ impl Loop {
                     }
                 }
                 Ok(()) = self.run.stop.changed(), if wait_for_stop => {
-                    let exit = match *self.run.stop.borrow() {
+                    let stop = *self.run.stop.borrow();
+                    let exit = match stop {
                         Some(Stop::Interrupted) => Exit::Interrupted,
                         Some(Stop::Terminated) => Exit::Terminated,
+                        Some(Stop::LockLost) => return Err(self.lock_lost().await),
                         None => continue,
                     };
                     self.stop(exit).await;
@@ -479,6 +492,25 @@ impl Loop {
         self.queue.push(Event::Stop);
     }
 
+    /// Another run may act now: what runs here is told to stop and gets a moment to do so. Nothing is undone, which would need
+    /// the lock too; `resume` goes on once it has it.
+    async fn lock_lost(&mut self) -> Failure {
+        self.cancel.cancel();
+        let mut over = std::pin::pin!(tokio::time::sleep(LOCK_LOST_GRACE));
+        loop {
+            tokio::select! {
+                joined = self.tasks.join_next_with_id() => match joined {
+                    Some(joined) => self.take(joined).await,
+                    None => break,
+                },
+                () = &mut over => break,
+            }
+        }
+        let concurrency = self.run.workshop.plan().pipeline.concurrency.as_ref();
+        let group = concurrency.map_or_else(String::new, |concurrency| concurrency.group.clone());
+        StoreError::LockLost { group }.into()
+    }
+
     fn ended(&self) -> Ended {
         let left_behind = self.run.ledger.left_behind();
         let ending = self.ending.unwrap_or(Ending::NotClean);
@@ -522,9 +554,14 @@ impl Loop {
         .await;
         let stage = StageName::new("windlass").expect("a valid name");
         let left_behind = self.run.ledger.left_behind();
+        let (status, exit) = match failure.matches(LOCK_LOST) {
+            true if left_behind.is_empty() => (RunStatus::Cancelled, Exit::LockLost),
+            true => (RunStatus::NeedsOperator, Exit::NotClean),
+            false => (RunStatus::NeedsOperator, Exit::Internal),
+        };
         Ended {
-            status: RunStatus::NeedsOperator,
-            exit: Exit::Internal,
+            status,
+            exit,
             left_behind,
             cause: Some((stage, failure)),
         }
@@ -538,7 +575,12 @@ impl Loop {
             exit,
             reason: reason.into(),
         };
+        let is_lock_lost = ended
+            .cause
+            .as_ref()
+            .is_some_and(|(_, failure)| failure.matches(LOCK_LOST));
         if ended.exit != Exit::Internal
+            && !is_lock_lost
             && let Err(failure) = self.run.journal.append(vec![record]).await
         {
             self.send(RunEvent::Notice {
