@@ -4,6 +4,7 @@
 mod archive;
 mod copy;
 mod place;
+mod replace;
 mod sink;
 mod source;
 mod stop;

@@ -24,7 +24,7 @@ use crate::{
     pattern::{Mode, Pattern},
     wit::{GuestError, windlass::sql::database},
 };
-use file::DatabaseFile;
+pub(crate) use file::DatabaseFile;
 use options::Options;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};

@@ -3,15 +3,14 @@
 use crate::{
     artifact::storage_failed,
     failure::{Failure, Turn},
+    service::sql::DatabaseFile,
 };
 use cap_std::fs::{Dir, OpenOptions};
 use rustix::fs::{Mode, OFlags};
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, os::fd::AsFd, path::PathBuf, sync::Arc};
+
+/// How the names begin of what a copy makes beside its place.
+pub(super) const OURS: &str = ".windlass-";
 
 /// A path in a directory, and the words for it in messages.
 #[derive(Clone, Debug)]
@@ -52,6 +51,19 @@ impl Place {
         Ok((parent, name.into()))
     }
 
+    /// The SQLite database that is or will be here.
+    ///
+    /// # Errors
+    /// As [`Place::split`].
+    pub(super) fn database(&self) -> Result<DatabaseFile, Failure> {
+        let (directory, name) = self.split()?;
+        let name = name.to_str().ok_or_else(|| {
+            let message = format!("the name of `{}` is not UTF-8", self.shown);
+            Failure::new(Turn::PipelineAuthor, "file.path", message)
+        })?;
+        Ok(DatabaseFile::within(directory, name.into(), &self.shown))
+    }
+
     /// An error about this place.
     pub(super) fn failed(&self, error: &io::Error) -> Failure {
         if error.kind() == io::ErrorKind::NotFound {
@@ -65,7 +77,7 @@ impl Place {
 impl Scratch {
     /// Makes an empty file.
     pub(super) fn file(directory: &Arc<Dir>) -> io::Result<(Self, std::fs::File)> {
-        let scratch = Self::name(directory)?;
+        let scratch = Self::new(directory)?;
         let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
         let file = directory.open_with(&scratch.name, &options)?;
         Ok((scratch, file.into_std()))
@@ -73,25 +85,24 @@ impl Scratch {
 
     /// Makes an empty directory.
     pub(super) fn directory(directory: &Arc<Dir>) -> io::Result<(Self, Dir)> {
-        let scratch = Self::name(directory)?;
+        let scratch = Self::new(directory)?;
         directory.create_dir(&scratch.name)?;
         let made = directory.open_dir(&scratch.name)?;
         Ok((scratch, made))
     }
 
-    /// A name for something that is moved aside.
-    pub(super) fn name(directory: &Arc<Dir>) -> io::Result<Self> {
+    fn new(directory: &Arc<Dir>) -> io::Result<Self> {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         Ok(Self {
             directory: directory.clone(),
-            name: format!(".windlass-{}", hex::encode(bytes)),
+            name: format!("{OURS}{}", hex::encode(bytes)),
         })
     }
 
-    /// For libraries that want a path: through the open directory, so that nobody can exchange it.
-    pub(super) fn path(&self) -> PathBuf {
-        path_in(&self.directory, Path::new(&self.name))
+    /// For SQLite, which opens files by name. `shown` is what the copy is of.
+    pub(super) fn database(&self, shown: &str) -> DatabaseFile {
+        DatabaseFile::within(self.directory.clone(), self.name.clone(), shown)
     }
 }
 
@@ -102,11 +113,6 @@ impl Drop for Scratch {
             let _ = self.directory.remove_dir_all(&self.name);
         }
     }
-}
-
-/// A path through an open directory.
-pub(super) fn path_in(directory: &Dir, name: &Path) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name)
 }
 
 /// Makes what was renamed in the directory last. `Dir` is opened without the right to sync, so it is opened again.

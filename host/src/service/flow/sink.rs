@@ -2,8 +2,9 @@
 
 use super::{
     archive,
-    place::{Place, Scratch, sync_directory, sync_tree},
-    source::{copy_database, database_failed, open_database},
+    place::{OURS, Place, Scratch, sync_directory, sync_tree},
+    replace::{self, System},
+    source::{copy_database, database_failed, fill_database},
     stop::{Stop, carry},
 };
 use crate::{
@@ -13,8 +14,10 @@ use crate::{
 };
 use cap_std::fs::Dir;
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::RenameFlags;
 use std::{
     io::{self, Seek, Write},
+    os::fd::OwnedFd,
     sync::Arc,
 };
 
@@ -49,18 +52,13 @@ impl Sink {
         match self {
             Self::Artifact { store, .. } => Ok(Filling::Artifact(store.create(artifact::LARGEST)?)),
             Self::File(place) => {
-                if let Some(parent) = place
-                    .path
-                    .parent()
-                    .filter(|parent| !parent.as_os_str().is_empty())
-                {
-                    place.directory.create_dir_all(parent).map_err(failed)?;
-                }
+                make_parent(place)?;
                 let (directory, _) = place.split()?;
                 let (scratch, file) = Scratch::file(&directory).map_err(failed)?;
                 Ok(Filling::File { scratch, file })
             }
             Self::Directory(place) => {
+                recover(place)?;
                 if !replace && !is_empty_directory(place)? {
                     return Err(not_empty(place));
                 }
@@ -128,58 +126,81 @@ impl Write for Filling {
     }
 }
 
-/// Unpacks beside the place and renames, so that the directory is never half there. The root of a mount cannot be renamed:
-/// there the parts move in one by one.
+/// Unpacks beside the place and exchanges the two, so that the directory is never half there.
 fn put_directory(place: &Place, mut spool: std::fs::File, replace: bool, stop: &Stop) -> Result<(), Failure> {
     let failed = |error: io::Error| place.failed(&error);
     spool.rewind().map_err(failed)?;
-    let is_root = place.path.file_name().is_none();
-    if !is_root
-        && let Some(parent) = place
-            .path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        place.directory.create_dir_all(parent).map_err(failed)?;
+    let root = is_root(place)?;
+    if root.is_none() {
+        make_parent(place)?;
     }
-    let beside = if is_root {
-        place.directory.clone()
-    } else {
-        place.split()?.0
+    let beside = match &root {
+        Some(root) => root.clone(),
+        None => place.split()?.0,
     };
     let (scratch, made) = Scratch::directory(&beside).map_err(failed)?;
     archive::unpack(io::BufReader::new(spool), &made, stop)?;
     sync_tree(&made).map_err(failed)?;
+    // From here to the end nobody else may exchange what is in a root.
+    let _lock = root.as_ref().map(|root| locked(place, root)).transpose()?;
     if !replace && !is_empty_directory(place)? {
         return Err(not_empty(place));
     }
-    let old = Scratch::name(&beside).map_err(failed)?;
-    let put = || {
-        if is_root {
-            beside.create_dir(&old.name)?;
-            let aside = beside.open_dir(&old.name)?;
-            move_all(&beside, &aside, &[&old.name, &scratch.name])?;
-            move_all(&made, &beside, &[])?;
-        } else {
-            let (_, name) = place.split().map_err(carry)?;
-            if beside.symlink_metadata(&name).is_ok() {
-                beside.rename(&name, &beside, &old.name)?;
-            }
-            beside.rename(&scratch.name, &beside, &name)?;
-        }
-        sync_directory(&beside)
-    };
-    put().map_err(failed)
+    let fresh = std::path::Path::new(&scratch.name);
+    match root {
+        Some(root) => replace::recover(&System, &root)
+            .and_then(|()| replace::by_content(&System, &root, fresh))
+            .map_err(failed),
+        None => replace::by_name(&System, &beside, fresh, &place.split()?.1).map_err(failed),
+    }
 }
 
-fn move_all(from: &Dir, to: &Dir, except: &[&str]) -> io::Result<()> {
-    for entry in from.entries()? {
-        let name = entry?.file_name();
-        if !except.iter().any(|kept| name == **kept) {
-            from.rename(&name, to, &name)?;
-        }
+/// The directory itself, where it is the root of a mount, which has no name that could be changed.
+fn is_root(place: &Place) -> Result<Option<Arc<Dir>>, Failure> {
+    if place.path.file_name().is_some() {
+        return Ok(None);
     }
-    Ok(())
+    let root = place
+        .directory
+        .open_dir(".")
+        .map_err(|error| place.failed(&error))?;
+    Ok(Some(Arc::new(root)))
+}
+
+/// Puts back what an interrupted replacement left.
+fn recover(place: &Place) -> Result<(), Failure> {
+    let interrupted = replace::interrupted(&place.directory, &place.path);
+    if interrupted.map_err(|error| place.failed(&error))?.is_none() {
+        return Ok(());
+    }
+    if place.path.file_name().is_some() {
+        let (directory, name) = place.split()?;
+        replace::recover_name(&System, &directory, &name).map_err(|error| place.failed(&error))?;
+    }
+    let root = place.directory.open_dir(&place.path);
+    let root = root.map_err(|error| place.failed(&error))?;
+    let _lock = locked(place, &root)?;
+    replace::recover(&System, &root).map_err(|error| place.failed(&error))
+}
+
+fn locked(place: &Place, root: &Dir) -> Result<OwnedFd, Failure> {
+    let locked = replace::lock(root).map_err(|error| place.failed(&error))?;
+    locked.ok_or_else(|| {
+        let message = format!("`{}` is being replaced by somebody else", place.shown);
+        Failure::new(Turn::Operator, "target.busy", message)
+            .retryable()
+            .help("wait until the other run has ended, then run again")
+    })
+}
+
+fn make_parent(place: &Place) -> Result<(), Failure> {
+    match place.path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => place
+            .directory
+            .create_dir_all(parent)
+            .map_err(|error| storage_failed("the copy cannot be written", &error)),
+        _ => Ok(()),
+    }
 }
 
 fn put_database(
@@ -189,20 +210,54 @@ fn put_database(
     replace: bool,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    let empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
-    let from = Connection::open(spool.path()).map_err(|error| database_failed(&place.shown, &error))?;
+    if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        return Err(corrupt(place, "it is empty"));
+    }
+    let from = spool
+        .database(&place.shown)
+        .connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let checked: Result<String, _> = from.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
     match checked {
-        Ok(word) if word == "ok" && !empty => {}
-        Ok(problem) => return Err(corrupt(place, if empty { "it is empty" } else { &problem })),
+        Ok(word) if word == "ok" => {}
+        Ok(problem) => return Err(corrupt(place, &problem)),
         Err(error) => return Err(corrupt(place, &error.to_string())),
     }
     if !replace && has_tables(place)? {
         return Err(not_empty(place));
     }
-    let create = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let mut to = open_database(place, create)?;
+    if place.directory.symlink_metadata(&place.path).is_err() {
+        return new_database(place, &from, replace, stop);
+    }
+    // Others may have it open: it keeps its file, and what fails half-way is rolled back.
+    let mut to = place.database()?.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     copy_database(&from, &mut to, &place.shown, stop)
+}
+
+/// Written aside: what fails leaves no empty file that looks like a database.
+fn new_database(place: &Place, from: &Connection, replace: bool, stop: &Stop) -> Result<(), Failure> {
+    let failed = |error: io::Error| place.failed(&error);
+    let (directory, name) = place.split()?;
+    for ending in ["-journal", "-wal"] {
+        // What belonged to a database that is gone would be replayed into the new one.
+        let mut leftover = name.clone().into_os_string();
+        leftover.push(ending);
+        if directory.symlink_metadata(&leftover).is_err() {
+            continue;
+        }
+        if !replace {
+            return Err(not_empty(place));
+        }
+        directory.remove_file(&leftover).map_err(failed)?;
+    }
+    let (scratch, file) = Scratch::file(&directory).map_err(failed)?;
+    fill_database(from, &scratch, &place.shown, stop)?;
+    let put = || {
+        file.sync_all()?;
+        let flags = RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(&directory, scratch.name.as_str(), &directory, &name, flags)?;
+        sync_directory(&directory)
+    };
+    put().map_err(failed)
 }
 
 fn is_empty_directory(place: &Place) -> Result<bool, Failure> {
@@ -213,7 +268,7 @@ fn is_empty_directory(place: &Place) -> Result<bool, Failure> {
     };
     match place.directory.read_dir(path) {
         Ok(mut entries) => Ok(!entries.any(|entry| {
-            entry.is_ok_and(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".windlass-"))
+            entry.is_ok_and(|entry| !entry.file_name().as_encoded_bytes().starts_with(OURS.as_bytes()))
         })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
@@ -225,7 +280,7 @@ fn has_tables(place: &Place) -> Result<bool, Failure> {
     if place.directory.symlink_metadata(&place.path).is_err() {
         return Ok(false);
     }
-    let connection = open_database(place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let connection = place.database()?.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let count: Result<i64, _> =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
     count

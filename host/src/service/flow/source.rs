@@ -2,7 +2,8 @@
 
 use super::{
     archive,
-    place::{Place, Scratch, path_in},
+    place::{Place, Scratch},
+    replace,
     stop::{Stop, carry},
 };
 use crate::{
@@ -58,6 +59,7 @@ impl Source {
                 pump(file, out, &place.shown, stop)
             }
             Self::Directory(place) => {
+                check_whole(place)?;
                 let root = place
                     .directory
                     .open_dir(&place.path)
@@ -116,33 +118,35 @@ fn pump(mut from: impl Read, out: &mut dyn Write, shown: &str, stop: &Stop) -> R
 
 /// A consistent copy of a database that others may be writing to.
 fn snapshot(place: &Place, into: &Scratch, stop: &Stop) -> Result<(), Failure> {
-    let from = open_database(place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let mut to = Connection::open(into.path()).map_err(|error| database_failed(&place.shown, &error))?;
-    to.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
-        .map_err(|error| database_failed(&place.shown, &error))?;
-    copy_database(&from, &mut to, &place.shown, stop)
+    // Reading a database in WAL mode needs its shared memory file, so the connection itself may write.
+    let from = place.database()?.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    fill_database(&from, into, &place.shown, stop)
 }
 
-/// Opens an existing database. Reading one in WAL mode needs its shared memory file, so the connection itself may write;
-/// what it may change is `query_only`'s or the caller's to say.
-pub(super) fn open_database(place: &Place, flags: OpenFlags) -> Result<Connection, Failure> {
-    let (directory, name) = place.split()?;
-    // A link could lead to a database that was not granted.
-    if directory
-        .symlink_metadata(&name)
-        .is_ok_and(|found| found.is_symlink())
-    {
-        let message = format!("`{}` is a link; a database is named by its own path", place.shown);
-        return Err(Failure::new(Turn::PipelineAuthor, "file.path", message));
-    }
-    if !flags.contains(OpenFlags::SQLITE_OPEN_CREATE) {
-        directory
-            .symlink_metadata(&name)
-            .map_err(|error| place.failed(&error))?;
-    }
-    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(path_in(&directory, &name), flags)
-        .map_err(|error| database_failed(&place.shown, &error))
+/// Copies all pages into a new file, which needs no journal: it is whole or thrown away.
+pub(super) fn fill_database(
+    from: &Connection,
+    into: &Scratch,
+    shown: &str,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let mut to = into.database(shown).connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    to.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+        .map_err(|error| database_failed(shown, &error))?;
+    copy_database(from, &mut to, shown, stop)
+}
+
+/// A directory that was being replaced when that was interrupted is neither the old one nor the new.
+fn check_whole(place: &Place) -> Result<(), Failure> {
+    let found = replace::interrupted(&place.directory, &place.path).map_err(|error| place.failed(&error))?;
+    let Some(aside) = found else { return Ok(()) };
+    let message = format!(
+        "`{}` is not whole: its replacement was interrupted, and its old content is in `{}`",
+        place.shown,
+        aside.display()
+    );
+    Err(Failure::new(Turn::Operator, "flow.source-failed", message)
+        .help("run the stage that restores it again: it first puts the old content back"))
 }
 
 /// All pages from one database to the other, giving way to those who write.

@@ -10,7 +10,7 @@ use super::{
 use crate::failure::Failure;
 use cap_std::{ambient_authority, fs::Dir};
 use rusqlite::Connection;
-use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc};
+use std::{fs, io::Write, os::unix::fs::symlink, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 struct Ground {
@@ -288,5 +288,79 @@ fn databases_there_and_back() {
     }
     symlink("app.db", ground.path("link.db")).expect("made");
     let linked = Source::Sqlite(ground.place("link.db"));
-    assert_eq!(ground.code(linked, Sink::Discard, ""), "file.path");
+    assert_eq!(ground.code(linked, Sink::Discard, ""), "sql.refused");
+}
+
+#[test]
+fn a_database_that_fails_half_way_leaves_no_file() {
+    let ground = Ground::new();
+    Connection::open(ground.path("app.db"))
+        .expect("opens")
+        .execute_batch("CREATE TABLE t (n)")
+        .expect("made");
+    let to = || Sink::Sqlite(ground.place("new.db"));
+    let scratch = Arc::new(ground.directory.open_dir("scratch").expect("opens"));
+    let mut filling = to().open(&scratch, false).expect("opens");
+    let bytes = fs::read(ground.path("app.db")).expect("reads");
+    filling.write_all(&bytes).expect("spooled");
+    ground.stop.0.cancel();
+    let failure = to().publish(filling, false, &ground.stop).err();
+    assert_eq!(failure.map(|failure| failure.code).as_deref(), Some("cancelled"));
+    assert!(!ground.path("new.db").exists());
+}
+
+#[test]
+fn a_new_database_does_not_inherit_the_journal_of_another() {
+    let ground = Ground::new();
+    let app = Connection::open(ground.path("app.db")).expect("opens");
+    app.execute_batch("CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+        .expect("made");
+    ground.write("new.db-wal", "of a database that is gone");
+    let (from, to) = (
+        || Source::Sqlite(ground.place("app.db")),
+        || Sink::Sqlite(ground.place("new.db")),
+    );
+    assert_eq!(ground.code(from(), to(), ""), "target.not-empty");
+    ground.copy(from(), to(), r#"{"replace":true}"#).expect("copied");
+    assert!(!ground.path("new.db-wal").exists());
+    assert_eq!(rows(&ground.path("new.db")), 1);
+}
+
+#[test]
+fn what_was_interrupted_is_put_back_before_anything_else() {
+    let ground = Ground::new();
+    ground.write("new/a", "new");
+    let from = || Source::Directory(ground.place("new"));
+    let root = || Place {
+        directory: Arc::new(ground.directory.open_dir("to").expect("opens")),
+        path: ".".into(),
+        shown: "/mnt/to".into(),
+    };
+    for named in [true, false] {
+        let to = || if named { ground.place("to") } else { root() };
+        // The process was killed while the new content moved in.
+        ground.write("to/a", "new");
+        ground.write("to/.windlass-0-left/old", "old");
+        let read = ground.code(Source::Directory(to()), Sink::Discard, "");
+        assert_eq!(read, "flow.source-failed");
+        assert_eq!(ground.code(from(), Sink::Directory(to()), ""), "target.not-empty");
+        let old = fs::read_to_string(ground.path("to/old"));
+        assert_eq!(old.expect("put back"), "old");
+        assert!(!ground.path("to/a").exists() && !ground.path("to/.windlass-0-left").exists());
+        ground
+            .copy(from(), Sink::Directory(to()), r#"{"replace":true}"#)
+            .expect("replaced");
+        assert_eq!(fs::read_dir(ground.path("to")).expect("reads").count(), 1);
+        fs::remove_dir_all(ground.path("to")).expect("removed");
+    }
+    ground.write("deep/.windlass-was-to/old", "old");
+    assert_eq!(
+        ground.code(Source::Directory(ground.place("deep/to")), Sink::Discard, ""),
+        "flow.source-failed"
+    );
+    assert_eq!(
+        ground.code(from(), Sink::Directory(ground.place("deep/to")), ""),
+        "target.not-empty"
+    );
+    assert!(ground.path("deep/to/old").exists());
 }

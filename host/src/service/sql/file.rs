@@ -14,6 +14,7 @@ use crate::{
     service::files::{Mounts, Resolved},
 };
 use cap_std::fs::{Dir, MetadataExt};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::{
     fs::{FileType, FlockOperation, OFlags},
     io::Errno,
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 use std::{
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,8 +31,9 @@ use std::{
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A place for a database, in a directory that is held open.
+#[derive(Clone)]
 pub(crate) struct DatabaseFile {
-    directory: Dir,
+    directory: Arc<Dir>,
     name: String,
     guest_path: String,
     /// Whether the mount may be written, whatever this connection wants.
@@ -64,11 +67,36 @@ impl DatabaseFile {
             failure.help("make the directory first, or correct the path; a link out of it is not followed")
         })?;
         Ok(Self {
-            directory,
+            directory: Arc::new(directory),
             name: name.into(),
             guest_path: guest_path.into(),
             mode,
         })
+    }
+
+    /// A file in a directory that was opened safely, to be written there. `shown` is what messages call it.
+    pub(crate) fn within(directory: Arc<Dir>, name: String, shown: &str) -> Self {
+        Self {
+            directory,
+            name,
+            guest_path: shown.into(),
+            mode: Mode::ReadWrite,
+        }
+    }
+
+    /// Opens the database, which has to be there. Waits for the disk.
+    ///
+    /// # Errors
+    /// `sql.missing`, `sql.refused`, `sql.failed`.
+    pub(crate) fn connect(&self, access: OpenFlags) -> Result<Connection, Failure> {
+        let identity = self.identity()?.ok_or_else(|| self.missing())?;
+        let path = self.host_path()?;
+        let flags = access | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(|error| unopened(&error))?;
+        match Identity::of(&path) {
+            Some(opened) if opened == identity => Ok(connection),
+            _ => Err(refused(&self.guest_path, "was replaced while it was opened")),
+        }
     }
 
     /// The file, if there is one.
@@ -114,20 +142,16 @@ impl DatabaseFile {
     ///
     /// # Errors
     /// `sql.failed`: the system does not say.
-    pub(crate) fn host_path(&self) -> Result<PathBuf, Failure> {
+    fn host_path(&self) -> Result<PathBuf, Failure> {
         let descriptor = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
         let directory = std::fs::read_link(descriptor).map_err(|error| self.unreadable(&error))?;
         Ok(directory.join(&self.name))
     }
 
-    pub(crate) fn missing(&self) -> Failure {
+    fn missing(&self) -> Failure {
         let message = format!("there is no database `{}`", self.guest_path);
         Failure::new(Turn::PipelineAuthor, "sql.missing", message)
             .help("correct the path, or let the stage create it where it has an option for that")
-    }
-
-    pub(crate) fn moved(&self) -> Failure {
-        refused(&self.guest_path, "was replaced while it was opened")
     }
 
     fn unreadable(&self, error: &std::io::Error) -> Failure {
@@ -189,13 +213,24 @@ impl DatabaseFile {
 
 impl Identity {
     /// Of what a path without links leads to now.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
+    fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::symlink_metadata(path).ok()?;
         Some(Self(
             std::os::unix::fs::MetadataExt::dev(&metadata),
             std::os::unix::fs::MetadataExt::ino(&metadata),
         ))
     }
+}
+
+/// Why a database cannot be opened. The library's message would name the path on the host.
+pub(crate) fn unopened(error: &rusqlite::Error) -> Failure {
+    let message = match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            "the database cannot be opened: the system refuses it, or a part of its path is a link"
+        }
+        _ => "the database cannot be opened",
+    };
+    Failure::new(Turn::Environment, "sql.failed", message)
 }
 
 fn refused(guest_path: &str, problem: &str) -> Failure {

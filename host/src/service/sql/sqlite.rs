@@ -7,7 +7,7 @@ mod guard;
 
 use super::{
     Patience, at_step,
-    file::{DatabaseFile, Identity},
+    file::{DatabaseFile, unopened},
     options::{Options, Step},
     rows::{self, Rows},
 };
@@ -40,31 +40,18 @@ impl Database {
     /// # Errors
     /// `sql.missing`, `sql.refused`, `sql.failed`.
     pub(crate) async fn open(file: &DatabaseFile, options: &Options) -> Result<Self, Failure> {
-        let Some(identity) = file.identity()? else {
-            return Err(file.missing());
-        };
-        let path = file.host_path()?;
-        let options = options.clone();
+        let (file, options) = (file.clone(), options.clone());
         let access = if options.read_only {
             OpenFlags::SQLITE_OPEN_READ_ONLY
         } else {
             OpenFlags::SQLITE_OPEN_READ_WRITE
         };
-        let flags = access | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = blocking(move || {
-            let mut connection = Connection::open_with_flags(&path, flags).map_err(unopened)?;
-            let guard = prepare(&mut connection, &options).map_err(unopened)?;
-            Ok((
-                Identity::of(&path),
-                connection,
-                guard,
-                options.statement_timeout(),
-            ))
+            let mut connection = file.connect(access)?;
+            let guard = prepare(&mut connection, &options).map_err(|error| unopened(&error))?;
+            Ok((connection, guard, options.statement_timeout()))
         });
-        let (opened, connection, guard, statement_timeout) = opened.await?;
-        if opened != Some(identity) {
-            return Err(file.moved());
-        }
+        let (connection, guard, statement_timeout) = opened.await?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             guard,
@@ -310,18 +297,6 @@ fn position(text: &str, tail: &str, offset: i32) -> usize {
     let bytes = start + usize::try_from(offset).unwrap_or(0);
     let before = text.get(..bytes).unwrap_or_default();
     before.chars().count() + 1
-}
-
-fn unopened(error: rusqlite::Error) -> Failure {
-    // The system's message would name the path on the host.
-    let code = error.sqlite_error_code();
-    let message = match code {
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            "the database cannot be opened: the system refuses it, or a part of its path is a link"
-        }
-        _ => "the database cannot be opened",
-    };
-    Failure::new(Turn::Environment, "sql.failed", message)
 }
 
 fn failure(message: &str) -> Failure {
