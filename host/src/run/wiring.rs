@@ -19,6 +19,7 @@ use crate::{
         http::{self, Http},
         limits,
         secret::Secrets,
+        words::Words,
     },
     value::Value,
 };
@@ -72,6 +73,7 @@ impl Wiring {
                 making.stage.clone(),
                 making.attempt,
                 making.events.clone(),
+                Words::new(Some(self.secrets.mask())),
                 &limits::Limits::default(),
             ),
             // Each row may be about another service: one that is not idempotent makes effects of all.

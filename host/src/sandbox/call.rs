@@ -11,10 +11,10 @@ use crate::{
         effect::Effects,
         events::Log,
         files::Mounts,
-        inert::{cut, inert, inert_line},
         limits::{Limiter, Limits, Reached, Tripwire, Usage},
         link::Interfaces,
         wasi::Wasi,
+        words::Words,
     },
     wit::{self, GuestError, GuestOutcome},
 };
@@ -123,6 +123,7 @@ async fn attempt_once(
     let prepared = loaded.prepare(&sandbox.0, &attempt.interfaces, fits_pool)?;
     let tripwire = Tripwire::default();
     let context = attempt.context.clone();
+    let words = attempt.services.words();
     let state = state(attempt, &tripwire)?;
     let (peak, spoken, log) = (state.limiter.peak(), state.wasi.spoken(), state.log.clone());
     let mut store = store(&prepared, state, &limits);
@@ -146,7 +147,7 @@ async fn attempt_once(
         Ended::Trapped(error) => trap::failure(loaded.plugin(), &error, &limits, &said),
         Ended::Missing(export) => missing(loaded.plugin(), export),
     })?;
-    match answer.check(loaded.plugin(), &limits) {
+    match answer.check(loaded.plugin(), &words, &limits) {
         // Whatever it says of itself: it left because it was told to.
         Err(_) if context.cancel.is_cancelled() => Err(stop_reason(&context)),
         checked => checked,
@@ -159,6 +160,7 @@ fn state(attempt: Attempt, tripwire: &Tripwire) -> Result<State, Failure> {
         attempt.context.stage.clone(),
         attempt.context.attempt,
         attempt.events,
+        attempt.services.words(),
         &limits,
     );
     let wasi = Wasi::new(
@@ -307,9 +309,9 @@ fn missing(plugin: &str, export: &str) -> Failure {
 }
 
 impl Raw {
-    fn check(self, plugin: &str, limits: &Limits) -> Result<Answer, Failure> {
+    fn check(self, plugin: &str, words: &Words, limits: &Limits) -> Result<Answer, Failure> {
         match self {
-            Self::Outcome(Ok(outcome)) => check_outcome(plugin, outcome, limits).map(Answer::Outcome),
+            Self::Outcome(Ok(outcome)) => check_outcome(plugin, outcome, words, limits).map(Answer::Outcome),
             Self::Plan(Ok(text)) => match parse_json(&text) {
                 Some(plan @ Json::Array(_)) => Ok(Answer::Plan(plan)),
                 _ => Err(invalid(plugin, "its plan is not a JSON array")),
@@ -324,7 +326,7 @@ impl Raw {
                 )),
             },
             Self::Outcome(Err(error)) | Self::Plan(Err(error)) | Self::Reconciled(Err(error)) => {
-                Err(guest_failure(error))
+                Err(guest_failure(error, words))
             }
         }
     }
@@ -341,7 +343,12 @@ fn parse_json(text: &str) -> Option<Json> {
         .flatten()
 }
 
-fn check_outcome(plugin: &str, outcome: GuestOutcome, limits: &Limits) -> Result<Outcome, Failure> {
+fn check_outcome(
+    plugin: &str,
+    outcome: GuestOutcome,
+    words: &Words,
+    limits: &Limits,
+) -> Result<Outcome, Failure> {
     let size: usize = outcome
         .outputs
         .iter()
@@ -353,7 +360,7 @@ fn check_outcome(plugin: &str, outcome: GuestOutcome, limits: &Limits) -> Result
     }
     let mut outputs = BTreeMap::new();
     for (key, value) in outcome.outputs {
-        let shown = inert_line(&cut(&key, LONGEST_WORD));
+        let shown = words.line(&key, LONGEST_WORD);
         if !is_word(&key) {
             let problem =
                 format!("the output name {shown:?} is not of a-z A-Z 0-9 . _ - (at most {LONGEST_WORD})");
@@ -373,7 +380,7 @@ fn check_outcome(plugin: &str, outcome: GuestOutcome, limits: &Limits) -> Result
     };
     Ok(Outcome {
         changed: outcome.changed,
-        summary: inert_line(&cut(&outcome.summary, LONGEST_SUMMARY)),
+        summary: words.line(&outcome.summary, LONGEST_SUMMARY),
         outputs,
         details,
     })
@@ -407,7 +414,7 @@ const TURNS: [(&str, Turn); 15] = [
     ("storage", Turn::Environment),
 ];
 
-fn guest_failure(error: GuestError) -> Failure {
+fn guest_failure(error: GuestError, words: &Words) -> Failure {
     let mut details = match error.details.as_deref().map(parse_json) {
         Some(Some(Json::Object(details))) => details,
         Some(_) => serde_json::Map::from_iter([(
@@ -417,7 +424,7 @@ fn guest_failure(error: GuestError) -> Failure {
         None => serde_json::Map::new(),
     };
     let help = match details.remove("help") {
-        Some(Json::String(help)) => Some(inert(&cut(&help, LONGEST_SUMMARY))),
+        Some(Json::String(help)) => Some(words.text(&help, LONGEST_SUMMARY)),
         _ => None,
     };
     let first = error.code.split('.').next().unwrap_or_default();
@@ -430,12 +437,12 @@ fn guest_failure(error: GuestError) -> Failure {
     let code = if is_code {
         error.code.clone()
     } else {
-        details.insert("code".into(), inert_line(&cut(&error.code, LONGEST_WORD)).into());
+        details.insert("code".into(), words.line(&error.code, LONGEST_WORD).into());
         "stage.failed".into()
     };
     Failure {
         code,
-        message: inert(&cut(&error.message, LONGEST_MESSAGE)),
+        message: words.text(&error.message, LONGEST_MESSAGE),
         turn,
         retryable: error.retryable,
         help,
@@ -463,7 +470,12 @@ mod tests {
     #[test]
     fn outcomes_are_checked() {
         let check = |outputs: &[(&str, &str)], details, code: Option<&str>| {
-            let checked = check_outcome("p", outcome(outputs, details), &Limits::default());
+            let checked = check_outcome(
+                "p",
+                outcome(outputs, details),
+                &Words::default(),
+                &Limits::default(),
+            );
             assert_eq!(checked.err().map(|failure| failure.code).as_deref(), code);
         };
         check(&[("a", "1"), ("b.c", "{\"x\": []}")], Some("{}"), None);
@@ -475,19 +487,21 @@ mod tests {
         check(&[("a", &"[".repeat(10_000))], None, Some("plugin.invalid-output"));
         let long = format!("\"{}\"", "x".repeat(70_000));
         check(&[("a", &long)], None, Some("limit.outputs"));
-        let checked = check_outcome("p", outcome(&[], None), &Limits::default()).expect("valid");
+        let checked =
+            check_outcome("p", outcome(&[], None), &Words::default(), &Limits::default()).expect("valid");
         assert_eq!(checked.summary, "done ::error::x");
     }
 
     #[test]
     fn failures_of_the_plugin_itself() {
         let check = |code: &str, details: Option<&str>, expected: &str, turn, help: Option<&str>| {
-            let failure = guest_failure(GuestError {
+            let error = GuestError {
                 code: code.into(),
                 message: "m\u{1b}[1m".into(),
                 retryable: true,
                 details: details.map(String::from),
-            });
+            };
+            let failure = guest_failure(error, &Words::default());
             assert_eq!((failure.code.as_str(), failure.turn), (expected, turn));
             assert_eq!((failure.message.as_str(), failure.help.as_deref()), ("m", help));
             assert!(failure.retryable);

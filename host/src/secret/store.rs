@@ -88,8 +88,8 @@ impl Store {
     }
 
     /// What hides the values that are held here.
-    pub fn mask(&self) -> &dyn Mask {
-        &*self.mask
+    pub fn mask(&self) -> Arc<dyn Mask> {
+        self.mask.clone()
     }
 
     /// The names of secrets with a value too short to be masked.

@@ -1,11 +1,11 @@
 //! `windlass:stage/events`: log lines and progress, bounded, inert, one way. Always linked, never a grant.
 //!
-//! Redaction is the receiver's: it knows secrets, this module does not.
+//! Each text loses its secrets before it is cut; whoever receives it hides them once more, with those that were learned since.
 
 use super::{
     State,
-    inert::{cut, inert, inert_line},
     limits::{Limits, Usage},
+    words::Words,
 };
 use crate::{
     event::{LogLevel, RunEvent},
@@ -37,6 +37,7 @@ pub struct Log {
     stage: StageName,
     attempt: u32,
     sender: mpsc::Sender<RunEvent>,
+    words: Words,
     budget: Arc<Budget>,
 }
 
@@ -50,7 +51,13 @@ struct Budget {
 }
 
 impl Log {
-    pub fn new(stage: StageName, attempt: u32, sender: mpsc::Sender<RunEvent>, limits: &Limits) -> Self {
+    pub fn new(
+        stage: StageName,
+        attempt: u32,
+        sender: mpsc::Sender<RunEvent>,
+        words: Words,
+        limits: &Limits,
+    ) -> Self {
         let budget = Budget {
             maximum_lines: limits.log_lines,
             maximum_bytes: limits.log_bytes,
@@ -63,6 +70,7 @@ impl Log {
             stage,
             attempt,
             sender,
+            words,
             budget: Arc::new(budget),
         }
     }
@@ -74,8 +82,8 @@ impl Log {
         message: &str,
         fields: &[(String, String)],
     ) -> Option<RunEvent> {
-        let message = inert(&cut(message, LONGEST_MESSAGE));
-        let short = |text: &String| inert_line(&cut(text, LONGEST_FIELD));
+        let message = self.words.text(message, LONGEST_MESSAGE);
+        let short = |text: &String| self.words.line(text, LONGEST_FIELD);
         let fields: Vec<_> = fields
             .iter()
             .take(MOST_FIELDS)
@@ -110,6 +118,10 @@ impl Log {
         }
     }
 
+    pub(crate) fn words(&self) -> &Words {
+        &self.words
+    }
+
     pub(crate) fn sender(&self) -> mpsc::Sender<RunEvent> {
         self.sender.clone()
     }
@@ -123,7 +135,7 @@ impl Log {
             attempt: self.attempt,
             done,
             total,
-            note: note.map(|note| inert_line(&cut(&note, LONGEST_FIELD))),
+            note: note.map(|note| self.words.line(&note, LONGEST_FIELD)),
         };
         let _ = self.sender.send(event).await;
     }
@@ -205,7 +217,7 @@ mod tests {
             ..Limits::default()
         };
         let stage = StageName::new("build").expect("valid");
-        (Log::new(stage, 1, sender, &limits), receiver)
+        (Log::new(stage, 1, sender, Words::default(), &limits), receiver)
     }
 
     #[tokio::test]

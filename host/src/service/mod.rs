@@ -23,6 +23,7 @@ pub mod tcp;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod wasi;
+pub mod words;
 
 use crate::{
     failure::{Failure, Turn},
@@ -57,6 +58,13 @@ pub struct Services {
     pub secrets: Option<Arc<secret::Secrets>>,
     /// Connects for `tcp` and `sql`.
     pub connector: Option<Arc<egress::Connector>>,
+}
+
+impl Services {
+    /// What stands between the guest's words and whoever reads them.
+    pub fn words(&self) -> words::Words {
+        words::Words::new(self.secrets.as_ref().map(|secrets| secrets.store().mask()))
+    }
 }
 
 impl State {

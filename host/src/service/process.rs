@@ -13,6 +13,7 @@ use super::{
     files::Mounts,
     patience::Patience,
     secret::{Place, Secrets},
+    words::Words,
 };
 use crate::{
     capability::{Capability, Leaves},
@@ -158,13 +159,13 @@ impl Runner {
     async fn start(&self, name: &str, program: Program) -> Result<Json, Failure> {
         let (patience, _stop) = self.patience.until_dropped();
         let (group, pipes) = program.spawn(name)?;
-        let mask = self.secrets.as_ref().map(|secrets| secrets.store().clone());
+        let words = Words::new(self.secrets.as_ref().map(|secrets| secrets.store().mask()));
         let log = self.log.clone();
         let input = program.input;
-        let supervised = tokio::spawn(async move {
-            let mask = mask.as_ref().map(|store| store.mask());
-            capture::supervise(group, pipes, &input, &patience, &log, mask).await
-        });
+        let supervised =
+            tokio::spawn(
+                async move { capture::supervise(group, pipes, &input, &patience, &log, &words).await },
+            );
         let (ended, output) = supervised.await.map_err(|error| {
             let message = format!("the task that watches `{name}` ended early: {error}");
             Failure::new(Turn::Windlass, "internal.process", message)

@@ -4,8 +4,12 @@
 use super::group::{Ended, Group, Pipes};
 use crate::{
     event::LogLevel,
-    secret::{Mask, MaskStream},
-    service::{events::Log, patience::Patience, stdio::Lines},
+    service::{
+        events::Log,
+        patience::Patience,
+        stdio::Lines,
+        words::{Pieces, Words},
+    },
 };
 use std::{pin::Pin, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -32,10 +36,10 @@ pub(super) async fn supervise(
     input: &str,
     patience: &Patience,
     log: &Log,
-    mask: Option<&dyn Mask>,
+    words: &Words,
 ) -> (Ended, Output) {
-    let mut stdout = Capture::new(log, LogLevel::Info, mask);
-    let mut stderr = Capture::new(log, LogLevel::Warn, mask);
+    let mut stdout = Capture::new(log, LogLevel::Info, words);
+    let mut stderr = Capture::new(log, LogLevel::Warn, words);
     let ended = {
         let read = async { tokio::join!(stdout.read(pipes.stdout), stderr.read(pipes.stderr)) };
         let feed = feed(pipes.stdin, input);
@@ -63,20 +67,17 @@ async fn feed(mut stdin: impl AsyncWrite + Unpin, input: &str) {
 
 /// One stream.
 struct Capture {
-    /// The start of a character whose rest has not come yet.
-    unfinished: Vec<u8>,
-    mask: Option<Box<dyn MaskStream>>,
+    pieces: Pieces,
     lines: Lines,
     writer: Pin<Box<dyn AsyncWrite + Send + Sync>>,
     kept: String,
 }
 
 impl Capture {
-    fn new(log: &Log, level: LogLevel, mask: Option<&dyn Mask>) -> Self {
+    fn new(log: &Log, level: LogLevel, words: &Words) -> Self {
         let lines = Lines::new(log.clone(), level);
         Self {
-            unfinished: Vec::new(),
-            mask: mask.map(Mask::stream),
+            pieces: words.pieces(),
             writer: Box::into_pin(lines.async_stream()),
             lines,
             kept: String::new(),
@@ -87,12 +88,7 @@ impl Capture {
         let mut piece = vec![0; PIECE];
         // An error of the pipe is its end: the status says how the program fared.
         while let Ok(length @ 1..) = pipe.read(&mut piece).await {
-            self.unfinished.extend(piece.iter().take(length));
-            let text = take_text(&mut self.unfinished);
-            let shown = match &mut self.mask {
-                Some(mask) => mask.push(&text),
-                None => text,
-            };
+            let shown = self.pieces.push(piece.get(..length).unwrap_or_default());
             self.show(&shown).await;
         }
     }
@@ -107,11 +103,7 @@ impl Capture {
     }
 
     async fn finish(mut self) -> String {
-        let rest = String::from_utf8_lossy(&std::mem::take(&mut self.unfinished)).into_owned();
-        let held = match &mut self.mask {
-            Some(mask) => mask.push(&rest) + &mask.finish(),
-            None => rest,
-        };
+        let held = self.pieces.finish();
         self.show(&held).await;
         self.lines.finish().await;
         keep_end(&mut self.kept);
@@ -124,42 +116,9 @@ fn keep_end(text: &mut String) {
     text.drain(..start);
 }
 
-/// All whole characters; what is not UTF-8 becomes U+FFFD. The start of a character at the end stays in `bytes`.
-fn take_text(bytes: &mut Vec<u8>) -> String {
-    let last = bytes
-        .utf8_chunks()
-        .last()
-        .map_or(&[][..], |chunk| chunk.invalid());
-    let may_go_on = matches!(std::str::from_utf8(last), Err(error) if error.error_len().is_none());
-    let kept = if may_go_on { last.len() } else { 0 };
-    let rest = bytes.split_off(bytes.len() - kept);
-    let whole = std::mem::replace(bytes, rest);
-    String::from_utf8_lossy(&whole).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn characters_that_are_split_over_pieces_stay_whole() {
-        let check = |pieces: &[&[u8]], expected: &str| {
-            let mut bytes = Vec::new();
-            let mut text = String::new();
-            for piece in pieces {
-                bytes.extend_from_slice(piece);
-                text += &take_text(&mut bytes);
-            }
-            text += &String::from_utf8_lossy(&bytes);
-            assert_eq!(text, expected);
-        };
-        check(&[b"a\xc3", b"\xa9b"], "aéb");
-        check(&[b"\xf0\x9f", b"\x98", b"\x80"], "\u{1f600}");
-        check(&[b"\xff\xc3", b"\xa9"], "\u{fffd}é");
-        check(&[b"\xffa"], "\u{fffd}a");
-        check(&[b"a\xc3"], "a\u{fffd}");
-        check(&[b"\xff", b"\xff"], "\u{fffd}\u{fffd}");
-    }
 
     #[test]
     fn the_end_is_kept() {

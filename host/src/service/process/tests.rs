@@ -43,7 +43,7 @@ impl Project {
             mounts: Arc::new(mounts.expect("apart")),
             effects: journal.attempt(false),
             secrets: None,
-            log: Log::new(stage(), 1, sender, &Limits::default()),
+            log: Log::new(stage(), 1, sender, Words::default(), &Limits::default()),
             patience: Patience::default(),
         };
         Self {
