@@ -17,6 +17,7 @@ pub mod value;
 pub mod artifact;
 pub mod catalog;
 pub mod cli;
+pub mod compose;
 pub mod grant;
 pub mod journal;
 pub mod lock;

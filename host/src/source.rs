@@ -65,6 +65,14 @@ impl Span {
         }
     }
 
+    /// The start of a line, counted from 1.
+    pub fn line(file: &Arc<SourceFile>, number: usize) -> Self {
+        let starts = file.lines();
+        let start = starts.get(number.saturating_sub(1)).copied();
+        let start = start.unwrap_or(file.text.len());
+        Self::new(file, start..start)
+    }
+
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }

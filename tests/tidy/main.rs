@@ -21,6 +21,7 @@ const VOCABULARY: &[&str] = &[
 const MAY_USE: &[(&str, &[&str])] = &[
     ("pipeline", &[]),
     ("catalog", &["pipeline"]),
+    ("compose", &["pipeline"]),
     ("plan", &["pipeline", "catalog", "schedule"]),
     ("grant", &["plan"]),
     ("schedule", &[]),
@@ -46,7 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "artifact", "catalog", "grant", "journal", "lock", "pipeline", "plan", "report", "run",
+            "artifact", "catalog", "compose", "grant", "journal", "lock", "pipeline", "plan", "report", "run",
             "sandbox", "schedule", "secret", "service", "support",
         ],
     ),

@@ -38,6 +38,8 @@ pub(super) enum Command {
     Lock(super::lock::LockArguments),
     /// Plugins: what they are and what they ask for
     Plugin(PluginArguments),
+    /// Compose files
+    Compose(ComposeArguments),
     /// JSON Schemas of what Windlass reads and writes
     Schema(SchemaArguments),
     /// Completions for a shell
@@ -242,6 +244,44 @@ pub(super) enum PluginCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ComposeArguments {
+    #[command(subcommand)]
+    pub(super) command: ComposeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ComposeCommand {
+    /// Read, merge and resolve compose files, and print the result in the specification's own keys
+    Config(ComposeConfig),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ComposeConfig {
+    /// The files; the later is laid over the earlier (default: compose.yaml or docker-compose.yml, and its override)
+    #[arg(short = 'f', long = "file", value_name = "FILE", num_args = 1.., env = "WINDLASS_FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Read variables from this file instead of the .env beside the first compose file; repeatable
+    #[arg(long, value_name = "FILE", env = "WINDLASS_ENV_FILE")]
+    pub(super) env_file: Vec<PathBuf>,
+    /// Services with this profile belong to the project too; `*` for all; repeatable
+    #[arg(long = "profile", value_name = "NAME", env = "WINDLASS_PROFILE")]
+    pub(super) profiles: Vec<String>,
+    /// The project's name (default: `name` of the files, else the name of their directory)
+    #[arg(short = 'p', long, value_name = "NAME", env = "WINDLASS_PROJECT_NAME")]
+    pub(super) project_name: Option<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t, env = "WINDLASS_FORMAT")]
+    pub(super) format: ComposeFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ComposeFormat {
+    #[default]
+    Yaml,
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod completions;
+mod compose;
 mod doctor;
 pub mod exit_code;
 mod load;
@@ -47,6 +48,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Runs(command) => runs::runs(&arguments.project, command, &printer),
         Command::Lock(command) => lock::lock(&arguments.project, command, &printer),
         Command::Plugin(command) => plugin::plugin(&arguments.project, command, &printer),
+        Command::Compose(command) => compose::compose(&arguments.project, command, &printer),
         Command::Schema(command) => schema::schema(command, &printer),
         Command::Completions(command) => completions::completions(command, &printer),
         Command::Doctor => doctor::doctor(&arguments.project, &printer),

@@ -1,6 +1,7 @@
 //! The text of an env file, in the dialect of Docker Compose, to names and values. Pure: what a `${X}` means outside of the
 //! file is asked of the caller.
 
+use super::substitute::{Substitution, is_name_byte};
 use std::collections::HashMap;
 
 /// A line that is not `NAME=value`.
@@ -11,10 +12,6 @@ pub struct EnvFileProblem {
     pub message: String,
 }
 
-/// How deep `${A:-${B:-...}}` may be nested.
-const MAXIMUM_DEPTH: usize = 16;
-/// A value is at most as long: lines that each double the one before would fill the memory.
-const MAXIMUM_VALUE: usize = 1 << 20;
 /// All values together.
 const MAXIMUM_TOTAL: usize = 16 << 20;
 
@@ -66,16 +63,6 @@ struct Reader<'a> {
     latest: HashMap<String, usize>,
     total: usize,
     problems: Vec<EnvFileProblem>,
-}
-
-/// In which value a text stands.
-#[derive(Clone, Copy)]
-struct How<'a> {
-    /// The name whose value it is: it never refers to itself.
-    own: &'a str,
-    /// Whether a backslash means something: in double quotes.
-    escapes: bool,
-    depth: usize,
 }
 
 impl Reader<'_> {
@@ -134,14 +121,7 @@ impl Reader<'_> {
             _ => {
                 let line = self.rest.lines().next().unwrap_or("");
                 let value = without_comment(line).trim_end();
-                let value = self.expand(
-                    value,
-                    How {
-                        own: name,
-                        escapes: false,
-                        depth: 0,
-                    },
-                )?;
+                let value = self.expand(name, value, false)?;
                 self.skip_line();
                 Ok(value)
             }
@@ -160,14 +140,7 @@ impl Reader<'_> {
         }
         let value = match quote {
             '\'' => raw.replace("\\'", "'"),
-            _ => self.expand(
-                raw,
-                How {
-                    own: name,
-                    escapes: true,
-                    depth: 0,
-                },
-            )?,
+            _ => self.expand(name, raw, true)?,
         };
         self.line += raw.matches('\n').count();
         self.rest = after;
@@ -175,80 +148,15 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    /// Replaces `$X` and its kin, and escapes.
-    fn expand(&self, text: &str, how: How<'_>) -> Result<String, String> {
-        if how.depth > MAXIMUM_DEPTH {
-            return Err("`${` is nested too deep".to_string());
+    /// Replaces `$X` and its kin; a name that is being set refers to the outer one.
+    fn expand(&self, own: &str, text: &str, escapes: bool) -> Result<String, String> {
+        let look_up = |name: &str| self.look_up(name, own);
+        Substitution {
+            look_up: &look_up,
+            unset: &|_| {},
+            escapes,
         }
-        let mut expanded = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find(['$', '\\']) {
-            expanded.push_str(&rest[..at]);
-            let special = &rest[at..];
-            let (piece, taken) = match special.as_bytes() {
-                [b'\\', ..] if how.escapes => unescape(special),
-                [b'\\', ..] => ("\\".to_string(), 1),
-                [b'$', b'$', ..] => ("$".to_string(), 2),
-                [b'$', b'{', ..] => self
-                    .braced(&special[2..], how)
-                    .map(|(piece, taken)| (piece, taken + 2))?,
-                _ => self.bare(&special[1..], how),
-            };
-            expanded.push_str(&piece);
-            if expanded.len() > MAXIMUM_VALUE {
-                return Err("the value is too long".to_string());
-            }
-            rest = &special[taken..];
-        }
-        expanded.push_str(rest);
-        Ok(expanded)
-    }
-
-    /// `$NAME`; a `$` before anything else is a dollar.
-    fn bare(&self, text: &str, how: How<'_>) -> (String, usize) {
-        let length = text.bytes().take_while(|byte| is_name_byte(*byte)).count();
-        let name = &text[..length];
-        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
-            return ("$".to_string(), 1);
-        }
-        (self.look_up(name, how.own).unwrap_or_default(), 1 + length)
-    }
-
-    /// What stands behind `${`; how much of it that was.
-    fn braced(&self, text: &str, how: How<'_>) -> Result<(String, usize), String> {
-        let end = closing_brace(text).ok_or("a `${` has no `}`")?;
-        let inner = &text[..end];
-        let length = inner.bytes().take_while(|byte| is_name_byte(*byte)).count();
-        let (name, operator) = inner.split_at(length);
-        if name.is_empty() {
-            return Err("a `${` has no name after it".to_string());
-        }
-        let deeper = How {
-            depth: how.depth + 1,
-            ..how
-        };
-        let value = self.look_up(name, how.own);
-        let filled = value.clone().filter(|value| !value.is_empty());
-        let result = if operator.is_empty() {
-            value.unwrap_or_default()
-        } else if let Some(default) = operator.strip_prefix(":-") {
-            filled.map_or_else(|| self.expand(default, deeper), Ok)?
-        } else if let Some(default) = operator.strip_prefix('-') {
-            value.map_or_else(|| self.expand(default, deeper), Ok)?
-        } else if let Some(message) = operator.strip_prefix(":?") {
-            filled.ok_or_else(|| required(name, message))?
-        } else if let Some(message) = operator.strip_prefix('?') {
-            value.ok_or_else(|| required(name, message))?
-        } else if let Some(other) = operator.strip_prefix(":+") {
-            filled.map_or(Ok(String::new()), |_| self.expand(other, deeper))?
-        } else if let Some(other) = operator.strip_prefix('+') {
-            value.map_or(Ok(String::new()), |_| self.expand(other, deeper))?
-        } else {
-            return Err(format!(
-                "`${{{name}` is followed by something that is not `}}`, `:-`, `-`, `:?`, `?`, `:+` or `+`"
-            ));
-        };
-        Ok((result, end + 1))
+        .expand(text)
     }
 
     fn look_up(&self, name: &str, own: &str) -> Option<String> {
@@ -257,18 +165,6 @@ impl Reader<'_> {
             Some((_, value)) if own != name => Some(value.clone()),
             _ => (self.outer)(name),
         }
-    }
-}
-
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-fn required(name: &str, message: &str) -> String {
-    if message.is_empty() {
-        format!("`{name}` is required and has no value")
-    } else {
-        format!("`{name}` is required: {message}")
     }
 }
 
@@ -288,37 +184,6 @@ fn closing(text: &str, quote: char) -> Option<usize> {
         escaped = character == '\\' && !escaped;
         ends.then_some(at)
     })
-}
-
-/// Where the brace ends, those of inner `${` not counted.
-fn closing_brace(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    let mut before = '\0';
-    for (at, character) in text.char_indices() {
-        match character {
-            '{' if before == '$' => depth += 1,
-            '}' if depth == 0 => return Some(at),
-            '}' => depth -= 1,
-            _ => {}
-        }
-        before = character;
-    }
-    None
-}
-
-/// What a backslash and the character behind it stand for, and how long both are.
-fn unescape(text: &str) -> (String, usize) {
-    let Some(character) = text.chars().nth(1) else {
-        return ("\\".to_string(), 1);
-    };
-    let plain = match character {
-        'n' => "\n".to_string(),
-        'r' => "\r".to_string(),
-        't' => "\t".to_string(),
-        '"' | '\\' | '$' | '\'' => character.to_string(),
-        other => format!("\\{other}"),
-    };
-    (plain, 1 + character.len_utf8())
 }
 
 #[cfg(test)]

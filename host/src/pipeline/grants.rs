@@ -145,10 +145,7 @@ fn files(value: &Node, cell: &Cell, reading: &mut Reading<'_>, grants: &mut Vec<
         }
     };
     for entry in entries {
-        let path = Node {
-            kind: Kind::Text(entry.key.to_string()),
-            span: entry.key_span.clone(),
-        };
+        let path = Node::new(Kind::Text(entry.key.to_string()), entry.key_span.clone());
         let path = reading.constant_text(&path, "a path", "allow", cell);
         let mode = reading.constant_text(&entry.value, "the mode of a path", "allow", cell);
         let (Some(path), Some(mode)) = (path, mode) else {

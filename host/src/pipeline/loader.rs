@@ -171,7 +171,7 @@ impl<'a> Loader<'a> {
     /// One YAML file; it is kept among the sources.
     fn document(&mut self, path: &Path, shown: &str) -> Option<Node> {
         let file = self.file(path, shown, None)?;
-        yaml::parse(&file, &mut self.problems)
+        yaml::parse(&file, &yaml::PIPELINE, &mut self.problems)
     }
 
     fn file(&mut self, path: &Path, shown: &str, named_at: Option<&Span>) -> Option<Arc<SourceFile>> {

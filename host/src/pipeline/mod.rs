@@ -14,14 +14,15 @@ mod graph;
 mod keys;
 mod loader;
 mod matrix;
-mod node;
-mod problems;
+pub(crate) mod node;
+pub(crate) mod problems;
 mod reading;
 mod secrets;
 mod settings;
 mod stage;
+pub(crate) mod substitute;
 mod vars;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use model::Pipeline;
 

@@ -10,6 +10,18 @@ use indexmap::IndexMap;
 pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) span: Span,
+    pub(crate) mark: Mark,
+}
+
+/// What a tag before a value says about the value that it is laid over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mark {
+    #[default]
+    None,
+    /// `!reset`: there is none.
+    Reset,
+    /// `!override`: this one stands in its place, and nothing is merged.
+    Override,
 }
 
 #[derive(Clone, Debug)]
@@ -31,6 +43,14 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    pub(crate) fn new(kind: Kind, span: Span) -> Self {
+        Self {
+            kind,
+            span,
+            mark: Mark::None,
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.kind, Kind::Null)
     }

@@ -44,6 +44,10 @@ impl Problems {
         self.found.len() + self.left_out
     }
 
+    pub(crate) fn has_errors(&self) -> bool {
+        self.left_out > 0 || self.found.has_errors()
+    }
+
     /// Everything that was found, with a last line where that was too much.
     pub(crate) fn into_diagnostics(mut self) -> Diagnostics {
         if self.left_out > 0 {

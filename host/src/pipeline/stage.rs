@@ -263,10 +263,7 @@ fn with(node: Option<Node>, stage: &Span, reading: &mut Reading<'_>) -> (Templat
 
 fn condition(node: Node, reading: &mut Reading<'_>) -> Template {
     let node = match node.kind {
-        Kind::Bool(value) => Node {
-            kind: Kind::Text(format!("${{{{ {value} }}}}")),
-            span: node.span,
-        },
+        Kind::Bool(value) => Node::new(Kind::Text(format!("${{{{ {value} }}}}")), node.span),
         _ => node,
     };
     let before = reading.problems.count();

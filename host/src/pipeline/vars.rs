@@ -209,15 +209,7 @@ fn typed(node: Node, kind: VarType, what: &str, problems: &mut Problems) -> Opti
         (Kind::Text(text), VarType::String) => Some(Json::String(text)),
         (Kind::Number(number), VarType::Number) => Some(Json::Number(number)),
         (Kind::Bool(value), VarType::Boolean) => Some(Json::Bool(value)),
-        (other, kind) => super::fields::wrong(
-            &Node {
-                kind: other,
-                span: node.span,
-            },
-            what,
-            describe(kind),
-            problems,
-        ),
+        (other, kind) => super::fields::wrong(&Node::new(other, node.span), what, describe(kind), problems),
     }
 }
 

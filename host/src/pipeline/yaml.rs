@@ -1,9 +1,10 @@
-//! From text to a located [`Node`] tree. Knows YAML (its core schema, anchors, `<<`), and nothing about pipelines.
+//! From text to a located [`Node`] tree. Knows YAML (its core schema, anchors, `<<`), and of what is
+//! written in it no more than a [`Dialect`] says.
 //!
 //! Bounded in depth, in size and in what anchors expand to, because anybody's file may be validated.
 
 use super::{
-    node::{Entry, Kind, Node},
+    node::{Entry, Kind, Mark, Node},
     problems::{Problems, quoted},
 };
 use crate::source::{SourceFile, Span};
@@ -22,15 +23,41 @@ const MAXIMUM_DEPTH: usize = 64;
 /// How many values all aliases of a file may add: a few anchors that refer to each other can stand for billions.
 const MAXIMUM_EXPANSION: usize = 100_000;
 
+/// What differs between the kinds of files that are written in YAML.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    /// What a file of this kind is called, with its article.
+    pub(crate) file: &'static str,
+    /// The code of problems with the text itself ...
+    pub(crate) code: &'static str,
+    /// ... and of a key that stands twice.
+    pub(crate) duplicate: &'static str,
+    /// The tags that have a meaning, and what they do to a value.
+    pub(crate) tags: &'static [(&'static str, Mark)],
+}
+
+/// Pipeline files and those that go with them.
+pub(crate) static PIPELINE: Dialect = Dialect {
+    file: "a pipeline file",
+    code: "pipeline.yaml",
+    duplicate: "pipeline.duplicate-key",
+    tags: &[],
+};
+
 /// The document in `file`; `None`, with the problem pushed, where it is not YAML at all. An empty file is an empty map.
-pub(crate) fn parse(file: &Arc<SourceFile>, problems: &mut Problems) -> Option<Node> {
+pub(crate) fn parse(
+    file: &Arc<SourceFile>,
+    dialect: &'static Dialect,
+    problems: &mut Problems,
+) -> Option<Node> {
     if file.text.len() > MAXIMUM_BYTES {
         let message = format!("the file is larger than {} MB", MAXIMUM_BYTES >> 20);
-        problems.error("pipeline.yaml", &Span::new(file, 0..0), message);
+        problems.error(dialect.code, &Span::new(file, 0..0), message);
         return None;
     }
     let mut reader = Reader {
         file,
+        dialect,
         problems,
         open: Vec::new(),
         anchors: HashMap::new(),
@@ -52,15 +79,13 @@ pub(crate) fn parse(file: &Arc<SourceFile>, problems: &mut Problems) -> Option<N
                 let at = error.marker().byte_offset().unwrap_or(file.text.len());
                 let span = Span::new(file, at..at + 1);
                 let message = format!("this is not valid YAML: {}", explain(error.kind()));
-                reader.problems.error("pipeline.yaml", &span, message);
+                reader.problems.error(dialect.code, &span, message);
                 return None;
             }
         }
     }
-    Some(reader.root.unwrap_or_else(|| Node {
-        kind: Kind::Map(Vec::new()),
-        span: Span::new(file, 0..0),
-    }))
+    let root = reader.root;
+    Some(root.unwrap_or_else(|| Node::new(Kind::Map(Vec::new()), Span::new(file, 0..0))))
 }
 
 /// The library's reasons in words that need no knowledge of parsers.
@@ -76,6 +101,7 @@ fn explain(kind: &ErrorKind) -> String {
 
 struct Reader<'a> {
     file: &'a Arc<SourceFile>,
+    dialect: &'static Dialect,
     problems: &'a mut Problems,
     open: Vec<Open>,
     anchors: HashMap<usize, Anchored>,
@@ -89,6 +115,7 @@ struct Open {
     start: usize,
     flow: bool,
     anchor: usize,
+    mark: Mark,
     content: Content,
 }
 
@@ -115,39 +142,26 @@ impl Reader<'_> {
         match event {
             Event::DocumentStart(..) => self.document(&span),
             Event::Scalar(text, style, anchor, tag) => {
+                let mark = self.mark(tag.as_deref(), &span);
                 let kind = self.scalar(text.into_owned(), style, tag.as_deref(), &span);
-                self.value(Node { kind, span }, anchor)
+                self.value(Node { kind, span, mark }, anchor)
             }
             Event::SequenceStart(style, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), &span);
-                self.begin(style, anchor, &span, Content::List(Vec::new()))
+                let mark = self.mark(tag.as_deref(), &span);
+                self.begin(style, anchor, &span, mark, Content::List(Vec::new()))
             }
             Event::MappingStart(style, anchor, tag) => {
-                self.refuse_tag(tag.as_deref(), &span);
-                let (entries, merged) = (Vec::new(), Vec::new());
-                self.begin(
-                    style,
-                    anchor,
-                    &span,
-                    Content::Map {
-                        entries,
-                        key: None,
-                        merged,
-                    },
-                )
+                let mark = self.mark(tag.as_deref(), &span);
+                let (entries, key, merged) = (Vec::new(), None, Vec::new());
+                let content = Content::Map { entries, key, merged };
+                self.begin(style, anchor, &span, mark, content)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(&span),
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::UnresolvedAlias(name) => {
                 let message = format!("there is no anchor `&{name}` before this place");
-                self.problems.error("pipeline.yaml", &span, message);
-                self.value(
-                    Node {
-                        kind: Kind::Null,
-                        span,
-                    },
-                    0,
-                )
+                self.problems.error(self.dialect.code, &span, message);
+                self.value(Node::new(Kind::Null, span), 0)
             }
             _ => Some(()),
         }
@@ -164,50 +178,59 @@ impl Reader<'_> {
         if self.documents == 1 {
             return Some(());
         }
-        let message = "a second document starts here; a pipeline file has one";
-        self.problems.error("pipeline.yaml", span, message);
+        let message = format!("a second document starts here; {} has one", self.dialect.file);
+        self.problems.error(self.dialect.code, span, message);
         None
     }
 
-    fn refuse_tag(&mut self, tag: Option<&Tag>, span: &Span) {
-        if tag.is_some_and(|tag| {
-            !["map", "seq", "str"]
-                .iter()
-                .any(|core| tag.is_yaml_core_schema_tag(core))
-        }) {
+    /// What a tag does to its value; a tag that means nothing is refused.
+    fn mark(&mut self, tag: Option<&Tag>, span: &Span) -> Mark {
+        let Some(tag) = tag else { return Mark::None };
+        if let Some((_, mark)) = self.dialect.tags.iter().find(|(name, _)| is_local(tag, name)) {
+            return *mark;
+        }
+        let core = ["map", "seq", "str"];
+        if !core.iter().any(|core| tag.is_yaml_core_schema_tag(core)) {
             self.problems.error_with_help(
-                "pipeline.yaml",
+                self.dialect.code,
                 span,
                 "YAML tags have no meaning here",
                 "remove the word that starts with `!`",
             );
         }
+        Mark::None
     }
 
     fn scalar(&mut self, text: String, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Kind {
         if tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str")) || style != ScalarStyle::Plain {
-            self.refuse_tag(tag, span);
             return Kind::Text(text);
         }
-        self.refuse_tag(tag, span);
         plain(text).unwrap_or_else(|text| {
             let message = format!("{} is a number that JSON does not have", quoted(&text));
             self.problems
-                .error_with_help("pipeline.yaml", span, message, "put it in quotes if it is text");
+                .error_with_help(self.dialect.code, span, message, "put it in quotes if it is text");
             Kind::Null
         })
     }
 
-    fn begin(&mut self, style: StructureStyle, anchor: usize, span: &Span, content: Content) -> Option<()> {
+    fn begin(
+        &mut self,
+        style: StructureStyle,
+        anchor: usize,
+        span: &Span,
+        mark: Mark,
+        content: Content,
+    ) -> Option<()> {
         if self.open.len() >= MAXIMUM_DEPTH {
             let message = format!("this is nested deeper than {MAXIMUM_DEPTH} levels");
-            self.problems.error("pipeline.yaml", span, message);
+            self.problems.error(self.dialect.code, span, message);
             return None;
         }
         self.open.push(Open {
             start: span.range().start,
             flow: style == StructureStyle::Flow,
             anchor,
+            mark,
             content,
         });
         Some(())
@@ -233,8 +256,8 @@ impl Reader<'_> {
             }
             Content::Map { entries, merged, .. } => Kind::Map(self.unique(entries, merged)),
         };
-        let span = Span::new(self.file, open.start..end);
-        self.value(Node { kind, span }, open.anchor)
+        let (mark, span) = (open.mark, Span::new(self.file, open.start..end));
+        self.value(Node { kind, span, mark }, open.anchor)
     }
 
     /// Reports keys that stand twice, and adds what `<<` brought.
@@ -252,8 +275,7 @@ impl Reader<'_> {
         }
         for (key, span) in twice {
             let message = format!("the key {} stands here a second time", quoted(&key));
-            let mut problem =
-                crate::diagnostic::Diagnostic::error("pipeline.duplicate-key", message).at(&span);
+            let mut problem = crate::diagnostic::Diagnostic::error(self.dialect.duplicate, message).at(&span);
             if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                 problem = problem.related(&first.key_span, "first here");
             }
@@ -273,20 +295,17 @@ impl Reader<'_> {
 
     fn alias(&mut self, anchor: usize, span: Span) -> Option<()> {
         let Some(anchored) = self.anchors.get(&anchor) else {
-            self.problems
-                .error("pipeline.yaml", &span, "this refers to a value that contains it");
-            return self.value(
-                Node {
-                    kind: Kind::Null,
-                    span,
-                },
-                0,
+            self.problems.error(
+                self.dialect.code,
+                &span,
+                "this refers to a value that contains it",
             );
+            return self.value(Node::new(Kind::Null, span), 0);
         };
         self.expanded += anchored.size;
         if self.expanded > MAXIMUM_EXPANSION || self.open.len() + anchored.depth > MAXIMUM_DEPTH {
             let message = "the aliases of this file stand for too much: copy less, or write it out";
-            self.problems.error("pipeline.yaml", &span, message);
+            self.problems.error(self.dialect.code, &span, message);
             return None;
         }
         let node = anchored.node.clone();
@@ -310,13 +329,15 @@ impl Reader<'_> {
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.root = Some(node),
             Some(Content::List(items)) => items.push(node),
-            Some(Content::Map { key, .. }) if key.is_none() => *key = Some(key_text(node, self.problems)),
+            Some(Content::Map { key, .. }) if key.is_none() => {
+                *key = Some(key_text(node, self.dialect, self.problems))
+            }
             Some(Content::Map { entries, key, merged }) => {
                 let (key, key_span) = key.take().unwrap_or_else(|| ("".into(), node.span.clone()));
                 if &*key == "<<" {
                     if let Some(span) = merge_key(node, merged) {
                         self.problems
-                            .error("pipeline.yaml", &span, "`<<` takes a map, or a list of maps");
+                            .error(self.dialect.code, &span, "`<<` takes a map, or a list of maps");
                     }
                 } else {
                     entries.push(Entry {
@@ -331,11 +352,16 @@ impl Reader<'_> {
     }
 }
 
-fn key_text(node: Node, problems: &mut Problems) -> (Box<str>, Span) {
+/// Whether a tag is `!name`.
+fn is_local(tag: &Tag, name: &str) -> bool {
+    tag.handle() == "!" && tag.suffix() == name
+}
+
+fn key_text(node: Node, dialect: &Dialect, problems: &mut Problems) -> (Box<str>, Span) {
     let text = match &node.kind {
         Kind::Text(text) => text.clone(),
         Kind::List(_) | Kind::Map(_) => {
-            problems.error("pipeline.yaml", &node.span, "a key must be text");
+            problems.error(dialect.code, &node.span, "a key must be text");
             String::new()
         }
         _ => node.span.text().to_string(),
@@ -433,7 +459,7 @@ mod tests {
     fn read(text: &str) -> (Option<Node>, Vec<String>) {
         let file = Arc::new(SourceFile::new("a.yaml", "a.yaml", text));
         let mut problems = Problems::default();
-        let node = parse(&file, &mut problems);
+        let node = parse(&file, &PIPELINE, &mut problems);
         let shown = |problem: &&crate::diagnostic::Diagnostic| {
             let place = problem.span.as_ref().map(ToString::to_string);
             format!("{} {}", place.unwrap_or_default(), problem.message)

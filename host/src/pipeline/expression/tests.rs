@@ -94,13 +94,7 @@ fn template(text: &str) -> Result<Template, Vec<String>> {
     let file = Arc::new(SourceFile::new("a.yaml", "a.yaml", text));
     let span = Span::new(&file, 0..text.len());
     let mut problems = Problems::default();
-    let made = Parsers::default().template(
-        Node {
-            kind: Kind::Text(text.into()),
-            span,
-        },
-        &mut problems,
-    );
+    let made = Parsers::default().template(Node::new(Kind::Text(text.into()), span), &mut problems);
     let found = problems.into_diagnostics();
     if !found.has_errors() {
         return Ok(made);
@@ -377,7 +371,8 @@ fn places_of_parts() {
     let text = "a: [x, {b: 1}]";
     let file = Arc::new(SourceFile::new("a.yaml", "a.yaml", text));
     let mut problems = Problems::default();
-    let node = crate::pipeline::yaml::parse(&file, &mut problems).expect("valid");
+    let node =
+        crate::pipeline::yaml::parse(&file, &crate::pipeline::yaml::PIPELINE, &mut problems).expect("valid");
     let template = Parsers::default().template(node, &mut problems);
     let pointer = |parts: &[&str]| parts.iter().map(ToString::to_string).collect::<Vec<_>>();
     let at = |span: Option<Span>| span.map(|span| span.text().to_string());
