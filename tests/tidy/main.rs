@@ -47,8 +47,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "artifact", "catalog", "compose", "grant", "journal", "lock", "pipeline", "plan", "report", "run",
-            "sandbox", "schedule", "secret", "service", "support",
+            "artifact", "catalog", "compose", "grant", "journal", "lock", "pipeline", "plan", "report",
+            "run", "sandbox", "schedule", "secret", "service", "support",
         ],
     ),
 ];
