@@ -1,6 +1,6 @@
-//! A secret that a program prints in any form is in no sink.
+//! A secret that a program prints, or a plugin says, in any form is in no sink.
 
-use windlass_tests::workspace::Workspace;
+use windlass_tests::{component::guest, workspace::Workspace};
 
 const SECRET: &str = "s3cr3t/wörd+with=all&kinds";
 
@@ -39,44 +39,71 @@ fn a_printed_secret_is_nowhere() {
                 script.display(),
             ),
         );
-        let ended = workspace.windlass([
-            "run",
+        is_nowhere(&workspace, exit == "0");
+    }
+}
+
+#[test]
+fn a_secret_that_a_plugin_says_is_nowhere() {
+    for fails in [false, true] {
+        let mut workspace = Workspace::new(env!("CARGO_BIN_EXE_windlass-under-test"));
+        workspace.set("THE_SECRET", SECRET);
+        std::fs::write(workspace.path("leaky.wasm"), guest("leaky").bytes).expect("written");
+        workspace.write(
             "a.yaml",
-            "--progress",
-            "json",
-            "--report",
-            "junit=report.xml",
-            "--report",
-            "json=report.json",
-        ]);
-        assert_eq!(ended.code == 0, exit == "0", "{}", ended.said());
-        assert!(
-            ended.stdout.contains("***"),
-            "it was printed, and masked: {}",
-            ended.said()
+            &format!(
+                "windlass: 1\nname: leak\nsecrets: {{ it: env://THE_SECRET }}\nstages:\n  one:\n    uses: ./leaky.wasm\n    with: {{ secret: \"${{{{ secrets.it }}}}\", fail: {fails} }}\n    allow:\n      secrets: {{ reveal: [it] }}\n"
+            ),
         );
-        let plain = workspace.windlass(["runs", "logs", "--file", "a.yaml"]).expect(0);
-        let mut sinks = vec![
-            ("terminal".to_string(), ended.said().into_bytes()),
-            ("logs".into(), plain.said().into_bytes()),
-            ("junit".into(), workspace.read("report.xml").into_bytes()),
-            ("json".into(), workspace.read("report.json").into_bytes()),
-        ];
-        sinks.extend(
-            workspace
-                .state_files()
-                .into_iter()
-                .map(|(path, bytes)| (path.display().to_string(), bytes)),
-        );
-        assert!(
-            sinks.iter().any(|(name, _)| name.contains("journal")),
-            "the journal is among the sinks"
-        );
-        for (name, bytes) in &sinks {
-            for form in forms() {
-                let found = bytes.windows(form.len()).any(|window| window == form);
-                assert!(!found, "{:?} is in {name}", String::from_utf8_lossy(&form));
-            }
+        is_nowhere(&workspace, !fails);
+    }
+}
+
+/// Runs `a.yaml` with everything that writes, and looks for every form in all that was written.
+#[track_caller]
+fn is_nowhere(workspace: &Workspace, succeeds: bool) {
+    let ended = workspace.windlass([
+        "run",
+        "a.yaml",
+        "--progress",
+        "json",
+        "--report",
+        "junit=report.xml",
+        "--report",
+        "json=report.json",
+    ]);
+    assert_eq!(ended.code == 0, succeeds, "{}", ended.said());
+    assert!(
+        ended.stdout.contains("***"),
+        "it was printed, and masked: {}",
+        ended.said()
+    );
+    // And what a person sees, while it runs and afterwards.
+    let plain = workspace.windlass(["run", "a.yaml"]);
+    let logs = workspace.windlass(["runs", "logs", "--file", "a.yaml"]).expect(0);
+    let shown = workspace.windlass(["runs", "show", "--file", "a.yaml"]).expect(0);
+    let mut sinks = vec![
+        ("events".to_string(), ended.said().into_bytes()),
+        ("terminal".into(), plain.said().into_bytes()),
+        ("logs".into(), logs.said().into_bytes()),
+        ("history".into(), shown.said().into_bytes()),
+        ("junit".into(), workspace.read("report.xml").into_bytes()),
+        ("json".into(), workspace.read("report.json").into_bytes()),
+    ];
+    sinks.extend(
+        workspace
+            .state_files()
+            .into_iter()
+            .map(|(path, bytes)| (path.display().to_string(), bytes)),
+    );
+    assert!(
+        sinks.iter().any(|(name, _)| name.contains("journal")),
+        "the journal is among the sinks"
+    );
+    for (name, bytes) in &sinks {
+        for form in forms() {
+            let found = bytes.windows(form.len()).any(|window| window == form);
+            assert!(!found, "{:?} is in {name}", String::from_utf8_lossy(&form));
         }
     }
 }
