@@ -2,6 +2,8 @@
 
 mod contract;
 mod exit_codes;
+mod hostile;
+mod mutations;
 mod quickstart;
 mod secrets;
 mod vault;

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output},
 };
 use windlass::capability::TABLE;
-use windlass_tests::component::guest;
+use windlass_tests::component::{guest, with_metadata};
 
 /// One host function of one capability.
 struct Row {
@@ -270,27 +270,13 @@ fn outputs(output: &Output) -> BTreeMap<String, Json> {
         .collect()
 }
 
-/// The probe whose metadata is without the requests of one capability. A section of the component itself goes before those
-/// of the modules in it.
+/// The probe whose metadata is without the requests of one capability.
 fn probe_without(capability: &str) -> Vec<u8> {
     let text = include_str!("../guests/probe/plugin.json");
     let mut metadata: Json = serde_json::from_str(text).expect("the probe's metadata");
     let requests = metadata["requests"].as_array_mut().expect("a list");
     requests.retain(|row| row["capability"] != capability);
-    let name = b"windlass:plugin";
-    let mut section = vec![u8::try_from(name.len()).expect("short")];
-    section.extend(name);
-    section.extend(metadata.to_string().bytes());
-    let mut bytes = guest("probe").bytes.to_vec();
-    bytes.push(0);
-    let mut size = section.len();
-    while size >= 0x80 {
-        bytes.push(u8::try_from(size & 0x7f).expect("seven bits") | 0x80);
-        size >>= 7;
-    }
-    bytes.push(u8::try_from(size).expect("seven bits"));
-    bytes.extend(section);
-    bytes
+    with_metadata(&guest("probe"), &metadata)
 }
 
 /// Answers every request on a loopback port with 200.

@@ -1,5 +1,6 @@
 //! Components to run: built from `guests/`, or made from text.
 
+use serde_json::Value as Json;
 use windlass::catalog::Component;
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
@@ -46,4 +47,25 @@ pub fn component(name: &str, imports: &str, body: &str, export: &str) -> Compone
             (export "{export}" (instance $stage)))"#
     );
     Component::new(name, wat::parse_str(text).expect("valid text"))
+}
+
+/// The component's bytes with this metadata. A section of the component itself goes before those of the modules in it.
+///
+/// # Panics
+/// Never: the parts are short.
+pub fn with_metadata(component: &Component, metadata: &Json) -> Vec<u8> {
+    let name = b"windlass:plugin";
+    let mut section = vec![u8::try_from(name.len()).expect("short")];
+    section.extend(name);
+    section.extend(metadata.to_string().bytes());
+    let mut bytes = component.bytes.to_vec();
+    bytes.push(0);
+    let mut size = section.len();
+    while size >= 0x80 {
+        bytes.push(u8::try_from(size & 0x7f).expect("seven bits") | 0x80);
+        size >>= 7;
+    }
+    bytes.push(u8::try_from(size).expect("seven bits"));
+    bytes.extend(section);
+    bytes
 }
