@@ -3,6 +3,7 @@
 mod contract;
 mod exit_codes;
 mod hostile;
+mod locks;
 mod mutations;
 mod quickstart;
 mod secrets;

@@ -72,3 +72,104 @@ impl Journal for Gate {
         self.journal.close()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        capability::Leaves,
+        journal::store::Fence,
+        lock::{Settings, world::World, world::testing::Fake},
+        name::StageName,
+    };
+    use std::{
+        sync::{Mutex, PoisonError},
+        time::Duration,
+    };
+
+    /// A journal that remembers what it was asked, and during whose commit time may pass.
+    struct Slow {
+        world: Arc<Fake>,
+        commit: Duration,
+        asked: Mutex<Vec<&'static str>>,
+    }
+
+    impl Slow {
+        fn note(&self, what: &'static str) {
+            self.asked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(what);
+        }
+    }
+
+    impl EffectLog for Slow {
+        fn begin(&self, _: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
+            self.note("intent");
+            self.world.pass(self.commit);
+            Box::pin(std::future::ready(Ok(Begun::Proceed)))
+        }
+
+        fn finish(&self, _: String, outcome: Result<Json, Failure>) -> BoxFuture<'_, Result<(), Failure>> {
+            self.note(if outcome.is_ok() { "done" } else { "failed" });
+            Box::pin(std::future::ready(Ok(())))
+        }
+    }
+
+    impl DecisionLog for Slow {
+        fn record(&self, _: &Decision) {}
+    }
+
+    impl Journal for Slow {
+        fn append(&self, _: Vec<Record>) -> BoxFuture<'static, Result<(), Failure>> {
+            Box::pin(std::future::ready(Ok(())))
+        }
+
+        fn append_later(&self, _: Record) {}
+
+        fn log(&self, _: LogLine) {}
+
+        fn close(&self) -> BoxFuture<'static, Result<(), Failure>> {
+            Box::pin(std::future::ready(Ok(())))
+        }
+    }
+
+    /// With a lease of 150 ms, `before` of which passed before the intent and `commit` while it was written.
+    async fn check(before: u64, commit: u64, expected: Result<Begun, &str>, asked: &[&str]) {
+        let world = Fake::new();
+        let settings = Settings::new(Duration::from_millis(150));
+        let fence = Fence {
+            group: "g".into(),
+            token: 1,
+            owner: "me".into(),
+        };
+        let until = world.now().since_boot + settings.length();
+        let lease = Arc::new(Lease::new(fence, until, settings, world.clone()));
+        let journal = Arc::new(Slow {
+            world: world.clone(),
+            commit: Duration::from_millis(commit),
+            asked: Mutex::default(),
+        });
+        world.pass(Duration::from_millis(before));
+        let intent = Intent {
+            key: "k".into(),
+            stage: StageName::new("a").expect("valid"),
+            function: "f",
+            arguments: Json::Null,
+            leaves: Leaves::State,
+        };
+        let begun = Gate::new(journal.clone(), lease).begin(intent).await;
+        let begun = begun.as_ref().map_err(|failure| failure.code.as_str());
+        assert_eq!(begun, expected.as_ref().map_err(|code| *code));
+        assert_eq!(*journal.asked.lock().expect("not poisoned"), asked);
+    }
+
+    #[tokio::test]
+    async fn no_effect_starts_without_its_margin_before_and_after_its_intent() {
+        check(0, 0, Ok(Begun::Proceed), &["intent"]).await;
+        check(100, 20, Ok(Begun::Proceed), &["intent"]).await;
+        check(121, 0, Err("lock.lost"), &[]).await;
+        check(100, 21, Err("lock.lost"), &["intent", "failed"]).await;
+        check(0, 86_400_000, Err("lock.lost"), &["intent", "failed"]).await;
+    }
+}
