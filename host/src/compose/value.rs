@@ -91,7 +91,7 @@ pub(super) fn show_duration(span: Duration) -> String {
         }
     }
     let nanoseconds = u64::from(span.subsec_nanos());
-    if nanoseconds == 0 && (seconds % 60 > 0 || shown.is_empty()) {
+    if nanoseconds == 0 && (!seconds.is_multiple_of(60) || shown.is_empty()) {
         shown += &format!("{}s", seconds % 60);
     } else if nanoseconds > 0 && seconds == 0 && nanoseconds % 1_000_000 == 0 {
         shown += &format!("{}ms", nanoseconds / 1_000_000);
