@@ -78,6 +78,13 @@ pub enum RunEvent {
         /// True where the run goes on from a journal.
         resumed: bool,
     },
+    /// A stage that had ended before the run went on: for summaries, not news.
+    StageKnown {
+        stage: StageName,
+        attempts: u32,
+        plugin: Option<PluginIdentity>,
+        report: StageReport,
+    },
     StageStarted {
         stage: StageName,
         attempt: u32,

@@ -79,6 +79,20 @@ impl Failure {
         self
     }
 
+    /// Whether what failed may have happened on the far side all the same: the answer was lost, or it was stopped on its way.
+    pub fn may_have_happened(&self) -> bool {
+        const LOST: [&str; 7] = [
+            "cancelled",
+            "limit.time",
+            "http.failed",
+            "http.timeout",
+            "process.timeout",
+            "process.signal",
+            "sql.unreachable",
+        ];
+        LOST.contains(&self.code.as_str())
+    }
+
     /// Whether `prefix` is this code or one of its leading parts: `upstream` matches `upstream.timeout`.
     pub fn matches(&self, prefix: &str) -> bool {
         self.code

@@ -3,6 +3,9 @@
 //! The modules stand in the order in which a run passes through them; `ARCHITECTURE.md` says what may depend on what.
 //! The library exists for the `windlass` binary and its tests: it follows the binary's version and promises no API of its own.
 
+#[macro_use]
+pub mod support;
+
 // Vocabulary: data only.
 pub mod capability;
 pub mod diagnostic;
@@ -29,5 +32,4 @@ pub mod sandbox;
 pub mod schedule;
 pub mod secret;
 pub mod service;
-pub mod support;
 pub mod wit;

@@ -40,6 +40,7 @@ fn load_file(path: &Path) -> Result<(Pipeline, Diagnostics), Diagnostics> {
         env_files: Vec::new(),
         reader: &|path| fs::read_to_string(path),
         process_env: &|_| None,
+        recorded_env: None,
         missing: MissingValues::Refuse,
     })
 }
@@ -178,6 +179,7 @@ fn mutations(text: &str) {
             env_files: Vec::new(),
             reader: &|_| Ok(mutated.clone()),
             process_env: &|_| None,
+            recorded_env: None,
             missing: MissingValues::Refuse,
         });
         let Err(problems) = loaded else { continue };

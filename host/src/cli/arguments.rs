@@ -1,5 +1,6 @@
 //! What can be typed. Every flag has an environment variable `WINDLASS_<FLAG>`.
 
+use crate::run::Assumed;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 
@@ -32,10 +33,20 @@ pub(super) enum Command {
     Validate(ValidateArguments),
     /// Show what would run, with which plugin and which capabilities
     Plan(PlanArguments),
+    /// Go on with an interrupted or paused run, exactly where it stopped
+    Resume(ResumeArguments),
+    /// Undo a finished run, after showing what that means
+    Rollback(RollbackArguments),
+    /// Answer yes to a stage that waits for a person
+    Approve(AnswerArguments),
+    /// Answer no to a stage that waits for a person
+    Reject(AnswerArguments),
     /// History of runs
     Runs(RunsArguments),
     /// Who holds a concurrency group; give it back for a holder that is dead
     Lock(super::lock::LockArguments),
+    /// The raw journal of a run, for support
+    Journal(JournalArguments),
     /// Plugins: what they are and what they ask for
     Plugin(PluginArguments),
     /// Compose files
@@ -89,6 +100,16 @@ pub(super) struct RunArguments {
     /// Refuse plugins that windlass.lock does not know as they are (default where CI is set)
     #[arg(long, env = "WINDLASS_LOCKED")]
     pub(super) locked: bool,
+    #[command(flatten)]
+    pub(super) conduct: Conduct,
+    /// Keep no journal: for tests and benchmarks; such a run cannot be resumed
+    #[arg(long, env = "WINDLASS_EPHEMERAL")]
+    pub(super) ephemeral: bool,
+}
+
+/// How a run goes, whichever command starts it.
+#[derive(Debug, Args)]
+pub(super) struct Conduct {
     /// How many stages may run at once (default: the number of processors)
     #[arg(long, value_name = "N", env = "WINDLASS_JOBS", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(super) jobs: Option<u16>,
@@ -103,9 +124,58 @@ pub(super) struct RunArguments {
     pub(super) timeout: Option<Duration>,
     #[command(flatten)]
     pub(super) lock: super::lock::LockFlags,
-    /// Keep no journal: for tests and benchmarks; such a run cannot be resumed
-    #[arg(long, env = "WINDLASS_EPHEMERAL")]
-    pub(super) ephemeral: bool,
+}
+
+/// Which run.
+#[derive(Debug, Args)]
+pub(super) struct RunChoice {
+    /// The run's id; without it, the newest run of this project for which the command makes sense
+    pub(super) run: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArguments {
+    #[command(flatten)]
+    pub(super) choice: RunChoice,
+    /// Say what became of a stage's effect that nothing else has an answer for: STAGE=done or STAGE=not-done; repeatable
+    #[arg(long, value_name = "STAGE=ANSWER", env = "WINDLASS_ASSUME", value_parser = assumption)]
+    pub(super) assume: Vec<(String, Assumed)>,
+    #[command(flatten)]
+    pub(super) conduct: Conduct,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArguments {
+    #[command(flatten)]
+    pub(super) choice: RunChoice,
+    /// Do it: without a terminal and without this, it is only shown
+    #[arg(short = 'y', long, env = "WINDLASS_YES")]
+    pub(super) yes: bool,
+    /// Cross points of no return: their state was restored from this backup
+    #[arg(long, value_name = "BACKUP", env = "WINDLASS_AFTER_RESTORING")]
+    pub(super) after_restoring: Option<String>,
+    #[command(flatten)]
+    pub(super) conduct: Conduct,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AnswerArguments {
+    #[command(flatten)]
+    pub(super) choice: RunChoice,
+    /// Which stage (default: the only one that waits)
+    #[arg(long, env = "WINDLASS_STAGE")]
+    pub(super) stage: Option<String>,
+    /// Why; it is kept in the journal
+    #[arg(long, value_name = "TEXT", env = "WINDLASS_REASON")]
+    pub(super) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JournalArguments {
+    #[command(flatten)]
+    pub(super) choice: RunChoice,
+    #[arg(long, value_enum, default_value_t, env = "WINDLASS_FORMAT")]
+    pub(super) format: Format,
 }
 
 /// Which stages run.
@@ -309,6 +379,18 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_string(), value.to_string()))
 }
 
+fn assumption(text: &str) -> Result<(String, Assumed), String> {
+    let wanted = "it takes STAGE=done or STAGE=not-done";
+    // The name of a matrix cell has a `=` in it too.
+    let (stage, answer) = text.rsplit_once('=').ok_or(wanted)?;
+    let answer = match answer {
+        "done" => Assumed::Done,
+        "not-done" => Assumed::NotDone,
+        _ => return Err(wanted.into()),
+    };
+    Ok((stage.to_string(), answer))
+}
+
 fn report(text: &str) -> Result<Report, String> {
     let (kind, path) = text
         .split_once('=')
@@ -348,19 +430,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-        let run = Arguments::command()
-            .find_subcommand("run")
-            .expect("it is there")
-            .clone();
-        for flag in run
-            .get_arguments()
-            .filter(|argument| argument.get_long().is_some())
-        {
-            assert!(
-                flag.get_env().is_some(),
-                "--{}",
-                flag.get_long().unwrap_or_default()
-            );
+        for name in ["run", "resume", "rollback", "approve"] {
+            let arguments = Arguments::command();
+            let command = arguments.find_subcommand(name).expect("it is there");
+            let flags = command
+                .get_arguments()
+                .filter(|argument| argument.get_long().is_some());
+            for flag in flags {
+                let long = flag.get_long().unwrap_or_default();
+                assert!(flag.get_env().is_some(), "{name} --{long}");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     failure::Failure,
     grant::{ApprovedPlan, approve},
+    journal::record::WireInputs,
     pipeline::{self, LoadRequest, MissingValues, Pipeline, model::PluginReference},
     plan::{self, Plan},
     source::Span,
@@ -49,12 +50,92 @@ pub(super) fn read(
             .collect(),
         reader: &|path| std::fs::read_to_string(path),
         process_env: &|name| std::env::var(name).ok(),
+        recorded_env: None,
         missing,
     })
 }
 
+/// What the plan of a run was made from, for the journal.
+pub(super) fn inputs(
+    project: &Project,
+    file: &Path,
+    overlay: Option<&str>,
+    values: &ValueArguments,
+    planned: &Planned,
+) -> WireInputs {
+    let pipeline = &planned.plan.pipeline;
+    let named = |path: &Path| relative(project, &project.open_path(path));
+    let texts = pipeline.sources.iter();
+    WireInputs {
+        file: named(file),
+        overlay: overlay.map(String::from),
+        var_files: values.var_file.iter().map(|path| named(path)).collect(),
+        texts: texts
+            .map(|source| (relative(project, &source.path), source.text.clone()))
+            .collect(),
+        vars: values.vars.clone(),
+        env: pipeline
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), value.value.clone()))
+            .collect(),
+        plugins: planned
+            .components
+            .iter()
+            .map(|(reference, component)| (reference.to_string(), component.digest.to_string()))
+            .collect(),
+        left_out: Vec::new(),
+    }
+}
+
+/// Reads the pipeline of an earlier process again: from what its journal holds, or else from the files as they are now.
+pub(super) fn read_again(
+    project: &Project,
+    inputs: &WireInputs,
+    from_journal: bool,
+) -> std::result::Result<(Pipeline, Diagnostics), Diagnostics> {
+    let recorded = |path: &Path| {
+        let text = inputs.texts.get(&relative(project, path)).cloned();
+        text.ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    };
+    let on_disk = |path: &Path| std::fs::read_to_string(path);
+    pipeline::load(&LoadRequest {
+        root: &project.root,
+        file: &project.root.join(&inputs.file),
+        shown: inputs.file.clone(),
+        overlay: inputs.overlay.clone(),
+        vars: inputs.vars.clone(),
+        var_files: inputs
+            .var_files
+            .iter()
+            .map(|path| project.root.join(path))
+            .collect(),
+        env_files: Vec::new(),
+        reader: if from_journal { &recorded } else { &on_disk },
+        process_env: &|name| std::env::var(name).ok(),
+        recorded_env: from_journal.then_some(&inputs.env),
+        missing: MissingValues::Refuse,
+    })
+}
+
+/// A path below the root as it is from there; another one whole.
+fn relative(project: &Project, path: &Path) -> String {
+    path.strip_prefix(&project.root)
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
 /// Reads the plugins of a pipeline and plans it. All problems at once.
 pub(super) fn plan(project: &Project, pipeline: Pipeline) -> std::result::Result<Planned, Diagnostics> {
+    plan_with(pipeline, &|reference| catalog::locate(reference, &project.root))
+}
+
+/// The same with plugins from wherever `locate` finds them.
+pub(super) fn plan_with(
+    pipeline: Pipeline,
+    locate: &dyn Fn(&PluginReference) -> std::result::Result<Component, Failure>,
+) -> std::result::Result<Planned, Diagnostics> {
     let mut problems = Diagnostics::new();
     let (mut components, mut descriptors) = (IndexMap::new(), IndexMap::new());
     let mut failed: Vec<PluginReference> = Vec::new();
@@ -62,7 +143,8 @@ pub(super) fn plan(project: &Project, pipeline: Pipeline) -> std::result::Result
         if descriptors.contains_key(&stage.uses) || failed.contains(&stage.uses) {
             continue;
         }
-        let described = describe(project, &stage.uses).and_then(|(component, descriptor)| {
+        let described = locate(&stage.uses).and_then(|component| {
+            let descriptor = catalog::describe(&component)?;
             descriptor.check_imports(&component.reference)?;
             Ok((component, descriptor))
         });

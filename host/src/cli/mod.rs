@@ -1,17 +1,23 @@
 //! The command line: the only code that knows arguments, the environment and the terminal. One file for each command.
 
+mod answer;
 mod arguments;
 mod completions;
 mod compose;
 mod doctor;
 pub mod exit_code;
+mod journal;
+mod live;
 mod load;
 mod lock;
 mod plan;
 mod plugin;
 mod print;
 mod project;
+mod recorded;
 mod reporting;
+mod resume;
+mod rollback;
 mod run;
 mod runs;
 mod schema;
@@ -45,6 +51,11 @@ pub fn main() -> std::process::ExitCode {
         Command::Run(command) => run::run(&arguments.project, command, &printer),
         Command::Validate(command) => validate::validate(&arguments.project, command, &printer),
         Command::Plan(command) => plan::plan(&arguments.project, command, &printer),
+        Command::Resume(command) => resume::resume(&arguments.project, command, &printer),
+        Command::Rollback(command) => rollback::rollback(&arguments.project, command, &printer),
+        Command::Approve(command) => answer::answer(&arguments.project, command, true, &printer),
+        Command::Reject(command) => answer::answer(&arguments.project, command, false, &printer),
+        Command::Journal(command) => journal::journal(&arguments.project, command, &printer),
         Command::Runs(command) => runs::runs(&arguments.project, command, &printer),
         Command::Lock(command) => lock::lock(&arguments.project, command, &printer),
         Command::Plugin(command) => plugin::plugin(&arguments.project, command, &printer),

@@ -87,6 +87,25 @@ impl Project {
         private_directory(&directory).or_else(|failure| printer.stop(&failure))
     }
 
+    /// The state directories of this project that exist: one for each of its pipelines.
+    pub(super) fn states(&self) -> Vec<PathBuf> {
+        if let Some(directory) = &self.state {
+            return vec![self.here.join(directory)];
+        }
+        let suffix = format!("-{}", self.hash());
+        let entries = std::fs::read_dir(state_home().join("windlass"));
+        let is_ours = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(&suffix);
+        let mut found: Vec<PathBuf> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| is_ours(&entry.file_name()))
+            .map(|entry| entry.path())
+            .collect();
+        found.sort();
+        found
+    }
+
     /// Compiled plugins: shared by all pipelines of a user.
     pub(super) fn cache(&self) -> Option<PathBuf> {
         let cache = match &self.state {

@@ -76,7 +76,9 @@ fn redact(event: &mut RunEvent, redactor: &Redactor) {
         }
         RunEvent::StageProgress { note, .. } => note.iter_mut().for_each(text),
         RunEvent::StageRetrying { failure, .. } => redact_failure(failure, redactor),
-        RunEvent::StageFinished { report, .. } => redact_report(report, redactor),
+        RunEvent::StageKnown { report, .. } | RunEvent::StageFinished { report, .. } => {
+            redact_report(report, redactor)
+        }
         RunEvent::StageCompensated { summary, failure, .. } => {
             text(summary);
             failure

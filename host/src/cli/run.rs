@@ -2,35 +2,41 @@
 
 use super::{
     Result, Stopped,
-    arguments::{Progress, ProjectArguments, Report, ReportKind, RunArguments, Selection},
+    arguments::{Conduct, Progress, ProjectArguments, Report, ReportKind, RunArguments, Selection},
     exit_code::ExitCode,
+    live,
     load::{self, Planned},
     lock, plan,
     print::{Printer, exit_of},
     project::Project,
+    recorded,
     reporting::Reports,
     signal,
 };
 use crate::{
     capability::Capability,
     catalog::{Lock, lock::FILE_NAME},
-    event::RunEvent,
+    event::{RunEvent, StageStatus},
     failure::{Failure, Turn},
     grant::ApprovedPlan,
     journal::{
-        Ephemeral, Journal, SqliteStore, Writer,
-        record::Record,
-        replay::{self, Position},
+        Ephemeral, Journal, RunHistory, SqliteStore, Writer,
+        record::{Record, WireInputs},
+        replay::{self, Position, Standing},
     },
     lock::Held,
     name::{RunId, SecretName},
     pattern::Pattern,
-    plan::Plan,
+    plan::{Plan, PlannedStage},
     report::{
         ci::Ci, json::JsonLines, junit::Junit, plain::Plain, redact::Redactor, summary::Palette, tty::Tty,
     },
-    run::{Exit, Options, Run, attempt::Workshop, ledger::Ledger, scratch::ScratchPool, wiring::Wiring},
+    run::{
+        Assumed, Exit, Options, Run, Start, attempt::Workshop, ledger::Ledger, recover::recover,
+        scratch::ScratchPool, wiring::Wiring,
+    },
     sandbox::{Loaded, Sandbox, SandboxSettings},
+    schedule::Event,
     secret::{self, Sources},
 };
 use indicatif::ProgressDrawTarget;
@@ -64,14 +70,20 @@ pub(super) fn run(
     })?;
     let state = project.state(&planned.plan.pipeline.name, printer)?;
     let runtime = runtime(printer)?;
+    let mut inputs = load::inputs(&project, &file, overlay, &command.pipeline.values, &planned);
+    let name = |number: &usize| planned.plan.stages[*number].stage.name.to_string();
+    inputs.left_out = left_out.iter().map(name).collect();
     let ready = Ready {
         project,
         planned,
         approved,
         state,
         left_out,
+        inputs,
+        again: None,
+        ephemeral: command.ephemeral,
     };
-    runtime.block_on(ready.run(command, printer))
+    runtime.block_on(ready.run(&command.conduct, printer))
 }
 
 /// The threads of a command.
@@ -84,29 +96,60 @@ pub(super) fn runtime(printer: &Printer) -> Result<tokio::runtime::Runtime> {
 }
 
 /// Everything that is decided before the run.
-struct Ready {
-    project: Project,
-    planned: Planned,
-    approved: ApprovedPlan,
-    state: PathBuf,
-    left_out: Vec<usize>,
+pub(super) struct Ready {
+    pub(super) project: Project,
+    pub(super) planned: Planned,
+    pub(super) approved: ApprovedPlan,
+    pub(super) state: PathBuf,
+    pub(super) left_out: Vec<usize>,
+    /// For the journal of a new run.
+    pub(super) inputs: WireInputs,
+    /// The run that is gone on with; `None` for a new one.
+    pub(super) again: Option<Again>,
+    pub(super) ephemeral: bool,
+}
+
+/// A run that an earlier process has begun.
+pub(super) struct Again {
+    pub(super) history: RunHistory,
+    /// [`Event::Resumed`] or [`Event::RollBack`].
+    pub(super) goes_on: Event,
+    pub(super) assumed: HashMap<usize, Assumed>,
 }
 
 impl Ready {
-    async fn run(self, command: &RunArguments, printer: &Printer) -> Result<ExitCode> {
-        let id = new_run_id(printer)?;
+    pub(super) async fn run(mut self, conduct: &Conduct, printer: &Printer) -> Result<ExitCode> {
+        let again = self.again.take();
+        let id = match &again {
+            Some(again) => again.history.id.clone(),
+            None => new_run_id(printer)?,
+        };
+        let _live = match self.ephemeral {
+            true => None,
+            false => Some(live::hold(&self.state, &id).or_else(|failure| {
+                printer.failure(&failure);
+                Err(Stopped(match failure.code.as_str() {
+                    "run.live" => ExitCode::LOCKED,
+                    _ => exit_of(&failure),
+                }))
+            })?),
+        };
         let purpose = lock::Purpose {
             state: &self.state,
             pipeline: &self.planned.plan.pipeline,
             run: &id,
-            command: "run",
+            command: match again.as_ref().map(|again| again.goes_on) {
+                None => "run",
+                Some(Event::RollBack { .. }) => "rollback",
+                Some(_) => "resume",
+            },
         };
-        let held = lock::hold(purpose, command.lock, printer).await?;
+        let held = lock::hold(purpose, conduct.lock, printer).await?;
         let redactor = Redactor::new();
-        let secrets = self.secrets(&redactor, printer)?;
+        let secrets = self.secrets(&redactor, again.as_ref(), printer)?;
         let sandbox = sandbox(&self.project, printer)?;
         let plugins = load_plugins(&sandbox, &self.planned, printer).await?;
-        let journal = self.journal(&id, command.ephemeral, held.as_ref(), &redactor, printer)?;
+        let journal = self.journal(&id, again.as_ref(), held.as_ref(), &redactor, printer)?;
         let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str()))
             .or_else(|failure| printer.stop(&failure))?;
         let ledger = Arc::new(Ledger::new(journal.clone()));
@@ -122,17 +165,26 @@ impl Ready {
             exit_code,
         });
         let (events, receiver) = mpsc::channel(EVENTS);
-        let reporting = self.reporting(command, redactor, journal.clone(), receiver, printer)?;
+        let reporting = self.reporting(conduct, redactor, journal.clone(), receiver, printer)?;
         let stop = signal::watch(held.as_ref().map(Held::lost)).or_else(|error| {
             let message = format!("signals cannot be watched: {error}");
             printer.stop(&Failure::new(Turn::Environment, "system.signals", message))
         })?;
         let options = Options {
-            jobs: command.jobs.map_or_else(default_jobs, usize::from),
-            timeout: command.timeout,
+            jobs: conduct.jobs.map_or_else(default_jobs, usize::from),
+            timeout: conduct.timeout,
             left_out: self.left_out.clone(),
+            assumed: again
+                .as_ref()
+                .map(|again| again.assumed.clone())
+                .unwrap_or_default(),
         };
-        let started = self.announce(&id, journal.as_ref(), &events).await;
+        let start = self
+            .start(again.as_ref(), &workshop, &options, &ledger)
+            .or_else(|failure| printer.stop(&failure))?;
+        let started = self
+            .announce(&id, again.as_ref(), journal.as_ref(), &events)
+            .await;
         let ended = match started {
             Ok(()) => {
                 Run {
@@ -141,6 +193,7 @@ impl Ready {
                     journal: journal.clone(),
                     ledger,
                     options,
+                    start,
                     events,
                     stop,
                 }
@@ -160,12 +213,34 @@ impl Ready {
         if let Err(failure) = closed {
             printer.failure(&failure);
         }
-        self.write_json_reports(&id, command, printer)?;
+        self.write_json_reports(&id, conduct, printer)?;
         Ok(of(ended.exit))
     }
 
+    /// Where the run begins: at its start, or where its journal ends.
+    fn start(
+        &self,
+        again: Option<&Again>,
+        workshop: &Workshop,
+        options: &Options,
+        ledger: &Ledger,
+    ) -> std::result::Result<Start, Failure> {
+        let Some(again) = again else {
+            return Ok(Start::New);
+        };
+        let may_retry = |stage, attempt, failure: &Failure| workshop.may_retry(stage, attempt, failure);
+        let plan = &self.planned.plan;
+        recover(plan, options, &may_retry, &again.history, again.goes_on, ledger)
+            .map(|recovered| Start::Again(Box::new(recovered)))
+    }
+
     /// Reads every secret that a stage needs and no stage puts: all that are missing are named before anything starts.
-    fn secrets(&self, redactor: &Redactor, printer: &Printer) -> Result<Arc<secret::Store>> {
+    fn secrets(
+        &self,
+        redactor: &Redactor,
+        again: Option<&Again>,
+        printer: &Printer,
+    ) -> Result<Arc<secret::Store>> {
         let sources = Sources {
             root: self.project.root.clone(),
             variable: Box::new(|name| std::env::var(name).ok()),
@@ -174,7 +249,10 @@ impl Ready {
         };
         let specs = self.planned.plan.pipeline.secrets.clone();
         let store = secret::Store::new(specs, sources, Arc::new(redactor.clone()));
-        if let Err(failures) = store.load(&needed_secrets(&self.planned.plan)) {
+        if let Err(failures) = store.load(&needed_secrets(
+            &self.planned.plan,
+            again.map(|again| &again.history),
+        )) {
             failures.iter().for_each(|failure| printer.failure(failure));
             let code = failures.first().map_or(ExitCode::INTERNAL, exit_of);
             return Err(Stopped(code));
@@ -188,19 +266,24 @@ impl Ready {
     fn journal(
         &self,
         id: &RunId,
-        ephemeral: bool,
+        again: Option<&Again>,
         held: Option<&Held>,
         redactor: &Redactor,
         printer: &Printer,
     ) -> Result<Arc<dyn Journal>> {
-        if ephemeral {
+        if self.ephemeral {
             return Ok(lock::gated(Arc::new(Ephemeral), held));
         }
+        recorded::keep_plugins(&self.state, &self.planned).or_else(|failure| printer.stop(&failure))?;
         let store = SqliteStore::open(&self.state).or_else(|error| printer.stop(&Failure::from(error)))?;
         let store = lock::fenced(store, held);
         let redactor = redactor.clone();
         let redact = Arc::new(move |text: &str| redactor.redact(text));
-        let writer = Writer::start(store, id.clone(), redact, Position::start(), HashMap::new());
+        let (position, cut_off) = match again {
+            Some(again) => (again.history.position, again.history.cut_off()),
+            None => (Position::start(), HashMap::new()),
+        };
+        let writer = Writer::start(store, id.clone(), redact, position, cut_off);
         match writer {
             Ok(writer) => Ok(lock::gated(Arc::new(writer), held)),
             Err(error) => {
@@ -214,6 +297,7 @@ impl Ready {
     async fn announce(
         &self,
         id: &RunId,
+        again: Option<&Again>,
         journal: &dyn Journal,
         events: &mpsc::Sender<RunEvent>,
     ) -> std::result::Result<(), Failure> {
@@ -228,17 +312,19 @@ impl Ready {
             .descriptors
             .values()
             .map(|plugin| (plugin.id.clone(), plugin.digest.to_string()));
-        let shown = plan_record(plan);
-        journal
-            .append(vec![Record::RunStarted {
+        if again.is_none() {
+            let shown = plan_record(plan);
+            let started = Record::RunStarted {
                 pipeline: plan.pipeline.name.to_string(),
                 plan_digest: shown.0,
                 plan: shown.1,
                 stages: stages.iter().map(ToString::to_string).collect(),
                 plugins: plugins.collect::<BTreeMap<_, _>>(),
                 vars: serde_json::to_value(&plan.pipeline.vars).unwrap_or_default(),
-            }])
-            .await?;
+                inputs: Some(self.inputs.clone()),
+            };
+            journal.append(vec![started]).await?;
+        }
         let pipeline = plan.pipeline.name.to_string();
         // A report that is gone is no failure of the run.
         let _ = events
@@ -246,15 +332,30 @@ impl Ready {
                 run: id.clone(),
                 pipeline,
                 stages,
-                resumed: false,
+                resumed: again.is_some(),
             })
             .await;
+        for (stage, planned) in again
+            .iter()
+            .flat_map(|again| &again.history.stages)
+            .zip(&plan.stages)
+        {
+            if let Some(report) = stage.report.clone().filter(|_| !stage.is_cut_off()) {
+                let known = RunEvent::StageKnown {
+                    stage: planned.stage.name.clone(),
+                    attempts: stage.attempts,
+                    plugin: stage.plugin.clone(),
+                    report,
+                };
+                let _ = events.send(known).await;
+            }
+        }
         Ok(())
     }
 
     fn reporting(
         &self,
-        command: &RunArguments,
+        conduct: &Conduct,
         redactor: Redactor,
         journal: Arc<dyn Journal>,
         receiver: mpsc::Receiver<RunEvent>,
@@ -264,7 +365,7 @@ impl Ready {
         let palette = Palette {
             colour: printer.colour,
         };
-        let progress = match command.progress {
+        let progress = match conduct.progress {
             Progress::Auto if std::io::stderr().is_terminal() => Progress::Tty,
             Progress::Auto => Progress::Plain,
             chosen => chosen,
@@ -278,7 +379,7 @@ impl Ready {
                 Ci::detect(&|name| std::env::var(name).ok()),
             )),
         }
-        for Report { path, .. } in command
+        for Report { path, .. } in conduct
             .reports
             .iter()
             .filter(|report| report.kind == ReportKind::Junit)
@@ -299,15 +400,15 @@ impl Ready {
     }
 
     /// `--report json=FILE`: what `runs show` says of this run.
-    fn write_json_reports(&self, id: &RunId, command: &RunArguments, printer: &Printer) -> Result<()> {
-        for Report { path, .. } in command
+    fn write_json_reports(&self, id: &RunId, conduct: &Conduct, printer: &Printer) -> Result<()> {
+        for Report { path, .. } in conduct
             .reports
             .iter()
             .filter(|report| report.kind == ReportKind::Json)
         {
             let path = self.project.open_path(path);
             let history = match SqliteStore::open_for_reading(&self.state) {
-                Ok(Some(store)) if !command.ephemeral => replay::show_run(&store, id).map_err(Failure::from),
+                Ok(Some(store)) if !self.ephemeral => replay::show_run(&store, id).map_err(Failure::from),
                 Err(error) => Err(Failure::from(error)),
                 Ok(_) => Err(Failure::new(
                     Turn::Operator,
@@ -436,9 +537,22 @@ fn descendants(plan: &Plan, from: &[usize]) -> Vec<usize> {
     found
 }
 
-fn needed_secrets(plan: &Plan) -> Vec<SecretName> {
+/// Of a run that goes on, what is over needs no secrets: only what is still to be run, or may have to be undone.
+fn needed_secrets(plan: &Plan, history: Option<&RunHistory>) -> Vec<SecretName> {
     let mut names: Vec<SecretName> = Vec::new();
-    let needs = plan.stages.iter().flat_map(|planned| &planned.needs);
+    let is_over = |number: usize, planned: &PlannedStage| {
+        let ended = history.and_then(|history| history.stages.get(number));
+        let succeeded = ended.is_some_and(|stage| stage.standing == Standing::Ended(StageStatus::Succeeded));
+        let puts = planned
+            .needs
+            .iter()
+            .any(|need| need.capability == Capability::SecretsPut);
+        succeeded && !planned.is_undoable() && !puts
+    };
+    let stages = plan.stages.iter().enumerate();
+    let needs = stages
+        .filter(|(number, planned)| !is_over(*number, planned))
+        .flat_map(|(_, planned)| &planned.needs);
     let secrets = needs.filter(|need| {
         matches!(
             need.capability,
@@ -507,6 +621,7 @@ fn of(exit: Exit) -> ExitCode {
         Exit::NotClean => ExitCode::NOT_CLEAN,
         Exit::Denied => ExitCode::DENIED,
         Exit::Unavailable => ExitCode::UNAVAILABLE,
+        Exit::Paused => ExitCode::PAUSED,
         Exit::TimedOut => ExitCode::TIMED_OUT,
         Exit::Interrupted => ExitCode::INTERRUPTED,
         Exit::Terminated => ExitCode::TERMINATED,

@@ -4,17 +4,18 @@ use super::{
     Result,
     arguments::{Format, ProjectArguments, RunsArguments, RunsCommand, ValueArguments},
     exit_code::ExitCode,
-    load,
+    live, load,
     print::Printer,
     project::Project,
 };
 use crate::{
+    event::RunStatus,
     failure::{Failure, Turn},
     journal::{RunHistory, SqliteStore, replay, store::Store},
     name::RunId,
     pipeline::MissingValues,
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// Lines read at once.
 const LINES: usize = 1_000;
@@ -43,13 +44,13 @@ pub(super) fn runs(
     let state = project.state(&pipeline.name, printer)?;
     let store = SqliteStore::open_for_reading(&state).or_else(|error| printer.stop(&Failure::from(error)))?;
     match &command.command {
-        RunsCommand::List { format, limit } => list(store.as_ref(), *format, *limit, printer),
+        RunsCommand::List { format, limit } => list(&state, store.as_ref(), *format, *limit, printer),
         RunsCommand::Show { run, format } => {
             let (_, id) = find(store.as_ref(), run.as_deref(), printer)?;
             let history = show(store.as_ref(), &id, printer)?;
             match format {
                 Format::Json => printer.data(&format!("{:#}", history.to_json())),
-                Format::Text => printer.data(&to_text(&history)),
+                Format::Text => printer.data(&to_text(&state, &history)),
             }
             Ok(ExitCode::SUCCEEDED)
         }
@@ -60,7 +61,13 @@ pub(super) fn runs(
     }
 }
 
-fn list(store: Option<&SqliteStore>, format: Format, limit: usize, printer: &Printer) -> Result<ExitCode> {
+fn list(
+    state: &Path,
+    store: Option<&SqliteStore>,
+    format: Format,
+    limit: usize,
+    printer: &Printer,
+) -> Result<ExitCode> {
     let runs = match store {
         None => Vec::new(),
         Some(store) => {
@@ -76,7 +83,7 @@ fn list(store: Option<&SqliteStore>, format: Format, limit: usize, printer: &Pri
                 printer.data(&format!(
                     "{}  {:<15} {exit:>3}  {}",
                     run.id,
-                    word(run.status),
+                    standing(state, &run.id, run.status),
                     run.started
                 ));
             }
@@ -152,12 +159,12 @@ fn logs(
     }
 }
 
-fn to_text(history: &RunHistory) -> String {
+fn to_text(state: &Path, history: &RunHistory) -> String {
     let mut lines = vec![format!(
         "run {}  {}  {}",
         history.id,
         history.pipeline,
-        word(history.status)
+        standing(state, &history.id, history.status)
     )];
     if let Some(exit) = &history.exit {
         lines.push(format!("exit {} ({})", exit.code, exit.reason));
@@ -168,6 +175,9 @@ fn to_text(history: &RunHistory) -> String {
             .finished_ms
             .map(|at| format!("finished {}", replay::timestamp(at))),
     );
+    if history.is_resumable && !live::is_live(state, &history.id) {
+        lines.push(format!("next: windlass resume {}", history.id));
+    }
     for stage in &history.stages {
         let plugin = stage.plugin.as_ref().map_or("", |plugin| plugin.name.as_str());
         let standing = match stage.standing {
@@ -187,6 +197,14 @@ fn to_text(history: &RunHistory) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// As people see it: a run that nobody works on any more was interrupted.
+fn standing(state: &Path, id: &RunId, status: RunStatus) -> String {
+    match status {
+        RunStatus::Running if !live::is_live(state, id) => "interrupted".to_string(),
+        status => word(status),
+    }
 }
 
 /// The word that JSON has for it.

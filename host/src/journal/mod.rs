@@ -42,6 +42,9 @@ pub trait Journal: EffectLog + DecisionLog {
     /// A line of a stage's log. As durable as [`Journal::append_later`], and outside the chain.
     fn log(&self, line: LogLine);
 
+    /// Says what became of an effect whose outcome a crash left unknown: its result, or `None` when it did not happen.
+    fn settle(&self, key: &str, result: Option<Json>);
+
     /// Writes what is left and gives the store back to the system.
     fn close(&self) -> BoxFuture<'static, Result<(), Failure>>;
 }
@@ -68,6 +71,8 @@ impl Journal for Ephemeral {
     fn append_later(&self, _: Record) {}
 
     fn log(&self, _: LogLine) {}
+
+    fn settle(&self, _: &str, _: Option<Json>) {}
 
     fn close(&self) -> BoxFuture<'static, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))

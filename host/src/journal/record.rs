@@ -30,9 +30,21 @@ pub enum Record {
         /// Plugin name to `sha256:<hex>` of its bytes.
         plugins: BTreeMap<String, String>,
         vars: Json,
+        /// What the plan was made from: a resume makes it again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inputs: Option<WireInputs>,
     },
     /// Another process goes on with the run.
     RunResumed {},
+    /// The run was told to stop: nothing new starts.
+    RunStopping {
+        reason: String,
+    },
+    /// A person wants the finished run undone.
+    RollbackStarted {
+        /// Past points of no return, because the state was restored from a backup.
+        past: bool,
+    },
     StageStarted {
         stage: String,
         attempt: u32,
@@ -48,6 +60,22 @@ pub enum Record {
     StageSkipped {
         stage: String,
         reason: String,
+    },
+    /// It cannot go on by itself; the run ends and can be resumed.
+    StageParked {
+        stage: String,
+        failure: WireFailure,
+    },
+    /// A person's answer to a stage that asked for one.
+    StageAnswered {
+        stage: String,
+        approved: bool,
+        who: String,
+        reason: String,
+    },
+    /// Effects of the stage behind this are those of its undo.
+    CompensationStarted {
+        stage: String,
     },
     StageCompensated {
         stage: String,
@@ -79,7 +107,31 @@ pub enum Record {
         status: WireRunStatus,
         exit: u8,
         reason: String,
+        /// Whether `windlass resume` goes on with it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        resumable: bool,
     },
+}
+
+/// What a run was started with, where it decides about the plan. No values of secrets: those are read again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WireInputs {
+    /// The pipeline file, relative to the project's root where it is below it.
+    pub file: String,
+    pub overlay: Option<String>,
+    /// `--var-file`, in order.
+    pub var_files: Vec<String>,
+    /// The text of the pipeline file, the overlay and the var files.
+    pub texts: BTreeMap<String, String>,
+    /// `--var`, in order.
+    pub vars: Vec<(String, String)>,
+    /// `env` after all layers.
+    pub env: BTreeMap<String, String>,
+    /// A plugin as the pipeline names it to `sha256:<hex>` of its bytes.
+    pub plugins: BTreeMap<String, String>,
+    /// Stages that `--only`, `--skip` and `--from` left out.
+    pub left_out: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,9 +212,14 @@ impl Record {
         match self {
             Self::RunStarted { .. } => "run-started",
             Self::RunResumed {} => "run-resumed",
+            Self::RunStopping { .. } => "run-stopping",
+            Self::RollbackStarted { .. } => "rollback-started",
             Self::StageStarted { .. } => "stage-started",
             Self::StageFinished { .. } => "stage-finished",
             Self::StageSkipped { .. } => "stage-skipped",
+            Self::StageParked { .. } => "stage-parked",
+            Self::StageAnswered { .. } => "stage-answered",
+            Self::CompensationStarted { .. } => "compensation-started",
             Self::StageCompensated { .. } => "stage-compensated",
             Self::EffectIntent { .. } => "effect-intent",
             Self::EffectOutcome { .. } => "effect-outcome",
@@ -175,9 +232,12 @@ impl Record {
     /// were checked where they were made and stay as they are, or a resume would not find them again.
     pub fn for_each_text(&mut self, visit: &mut dyn FnMut(&mut String)) {
         match self {
-            Self::RunStarted { plan, vars, .. } => {
+            Self::RunStarted {
+                plan, vars, inputs, ..
+            } => {
                 visit_json(plan, visit);
                 visit_json(vars, visit);
+                inputs.iter_mut().for_each(|inputs| inputs.for_each_text(visit));
             }
             Self::StageFinished { report, .. } => {
                 visit(&mut report.summary);
@@ -188,7 +248,12 @@ impl Record {
                     .collect();
                 visit_failure(report.failure.as_mut(), visit);
             }
-            Self::StageSkipped { reason, .. } => visit(reason),
+            Self::StageSkipped { reason, .. } | Self::RunStopping { reason } => visit(reason),
+            Self::StageParked { failure, .. } => visit_failure(Some(failure), visit),
+            Self::StageAnswered { who, reason, .. } => {
+                visit(who);
+                visit(reason);
+            }
             Self::StageCompensated { summary, failure, .. } => {
                 visit(summary);
                 visit_failure(failure.as_mut(), visit);
@@ -199,7 +264,11 @@ impl Record {
                 visit_failure(failure.as_mut(), visit);
             }
             Self::Decision { value, .. } => visit(value),
-            Self::RunResumed {} | Self::StageStarted { .. } | Self::RunFinished { .. } => {}
+            Self::RunResumed {}
+            | Self::RollbackStarted { .. }
+            | Self::StageStarted { .. }
+            | Self::CompensationStarted { .. }
+            | Self::RunFinished { .. } => {}
         }
     }
 
@@ -215,6 +284,14 @@ impl Record {
             return Err(DecodeError::Newer { version });
         }
         serde_json::from_str(text).map_err(|_| DecodeError::Garbled)
+    }
+}
+
+impl WireInputs {
+    fn for_each_text(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        let texts = self.texts.values_mut().chain(self.env.values_mut());
+        texts.for_each(&mut *visit);
+        self.vars.iter_mut().for_each(|(_, value)| visit(value));
     }
 }
 

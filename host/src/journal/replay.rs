@@ -3,7 +3,7 @@
 //! A journal that ends early is no error (that is what a crash leaves); one with a gap, a changed text or an unknown record is.
 
 use super::{
-    record::{self, Record, WireReport},
+    record::{self, Record, WireInputs, WireReport},
     store::{Store, StoreError, StoredRecord},
 };
 use crate::{
@@ -43,8 +43,48 @@ pub struct RunHistory {
     pub plan: Json,
     pub plugins: BTreeMap<String, String>,
     pub vars: Json,
+    /// `None` in a journal that was written before they were kept.
+    pub inputs: Option<WireInputs>,
+    /// Whether it has not ended, or ended so that `windlass resume` goes on with it.
+    pub is_resumable: bool,
     pub stages: Vec<StageHistory>,
+    /// What happened to the stages, in order: the schedule is made again from it.
+    pub steps: Vec<Step>,
     pub position: Position,
+}
+
+/// Something that moved the schedule. Stages are numbered as in [`RunHistory::stages`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Started {
+        stage: usize,
+        attempt: u32,
+    },
+    Ended {
+        stage: usize,
+        attempt: u32,
+        status: StageStatus,
+        failure: Option<Failure>,
+    },
+    Skipped(usize),
+    Parked(usize),
+    Compensated {
+        stage: usize,
+        succeeded: bool,
+    },
+    Stopping,
+    Resumed,
+    RollbackStarted {
+        past: bool,
+    },
+}
+
+/// A person's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageAnswer {
+    pub approved: bool,
+    pub who: String,
+    pub reason: String,
 }
 
 /// How a run ended, for programs.
@@ -69,6 +109,12 @@ pub struct StageHistory {
     /// Of all attempts, in the order of their intents.
     pub effects: Vec<EffectHistory>,
     pub compensated: Option<CompensationHistory>,
+    /// An undo was begun, and its end is not known.
+    pub is_compensating: bool,
+    /// Why it waits for a person, and since when, where it does.
+    pub parked: Option<(Failure, i64)>,
+    /// The last answer.
+    pub answer: Option<StageAnswer>,
 }
 
 /// Where a stage stands.
@@ -88,6 +134,8 @@ pub struct EffectHistory {
     pub arguments: Json,
     pub leaves: crate::capability::Leaves,
     pub state: EffectState,
+    /// True for an effect of the stage's undo.
+    pub is_undo: bool,
     /// True once its attempt has ended.
     settled: bool,
 }
@@ -124,7 +172,7 @@ pub struct RunSummary {
 /// # Errors
 /// The store cannot be read, or a record of one of the runs is damaged.
 pub fn list_runs(store: &dyn Store, limit: usize) -> Result<Vec<RunSummary>, StoreError> {
-    const KINDS: &[&str] = &["run-started", "run-resumed", "run-finished"];
+    const KINDS: &[&str] = &["run-started", "run-resumed", "rollback-started", "run-finished"];
     let runs = store.list_runs(limit, KINDS)?;
     let summary = |(run, records): (RunId, Vec<StoredRecord>)| Ok(fold(run, &records)?.summary());
     runs.into_iter().map(summary).collect()
@@ -215,6 +263,7 @@ impl Folding {
             stages,
             plugins,
             vars,
+            inputs,
         } = record
         else {
             return None;
@@ -230,7 +279,10 @@ impl Folding {
             plan,
             plugins,
             vars,
+            inputs,
+            is_resumable: true,
             stages: Vec::new(),
+            steps: Vec::new(),
             position: Position::start(),
         };
         let mut folding = Self {
@@ -263,55 +315,126 @@ impl Folding {
         match record {
             // A second start cannot be written; the first one counts.
             Record::RunStarted { .. } | Record::Decision { .. } => {}
-            Record::RunResumed {} => self.run_goes_on(),
+            Record::RunResumed {} => self.run_goes_on(Step::Resumed),
+            Record::RollbackStarted { past } => self.run_goes_on(Step::RollbackStarted { past }),
+            Record::RunStopping { .. } => self.history.steps.push(Step::Stopping),
             Record::StageStarted {
                 stage,
                 attempt,
                 plugin,
                 reason: _,
-            } => {
-                let stage = self.stage(stage);
-                stage.standing = Standing::Running;
-                stage.attempts = stage.attempts.max(attempt);
-                stage.plugin = Some(plugin.into());
-                stage.started_ms.get_or_insert(at_ms);
-                stage.finished_ms = None;
-            }
-            Record::StageFinished { stage, report, .. } => self.stage(stage).finish(report, at_ms),
+            } => self.start(stage, attempt, plugin.into(), at_ms),
+            Record::StageFinished {
+                stage,
+                attempt,
+                report,
+            } => self.finish(stage, attempt, report, at_ms),
             Record::StageSkipped { stage, reason } => {
-                let stage = self.stage(stage);
+                let number = self.index_of(stage);
+                let stage = &mut self.history.stages[number];
                 stage.standing = Standing::Ended(StageStatus::Skipped);
                 stage.skipped_because = Some(reason);
+                self.history.steps.push(Step::Skipped(number));
             }
+            Record::StageParked { stage, failure } => {
+                let number = self.index_of(stage);
+                self.history.stages[number].parked = Some((failure.into(), at_ms));
+                self.history.steps.push(Step::Parked(number));
+            }
+            Record::StageAnswered {
+                stage,
+                approved,
+                who,
+                reason,
+            } => {
+                self.stage(stage).answer = Some(StageAnswer {
+                    approved,
+                    who,
+                    reason,
+                })
+            }
+            Record::CompensationStarted { stage } => self.stage(stage).is_compensating = true,
             Record::StageCompensated {
                 stage,
                 succeeded,
                 summary,
                 failure,
             } => {
-                let failure = failure.map(Failure::from);
-                self.stage(stage).compensated = Some(CompensationHistory {
+                let compensation = CompensationHistory {
                     succeeded,
                     summary,
-                    failure,
-                });
+                    failure: failure.map(Failure::from),
+                };
+                self.compensated(stage, compensation);
             }
             intent @ Record::EffectIntent { .. } => self.intend(intent),
             Record::EffectOutcome { key, result, failure } => {
                 self.settle(&key, result, failure.map(Failure::from))
             }
-            Record::RunFinished { status, exit, reason } => {
+            Record::RunFinished {
+                status,
+                exit,
+                reason,
+                resumable,
+            } => {
                 self.history.status = status.into();
                 self.history.exit = Some(Exit { code: exit, reason });
                 self.history.finished_ms = Some(at_ms);
+                self.history.is_resumable = resumable;
             }
         }
     }
 
-    fn run_goes_on(&mut self) {
+    fn start(&mut self, stage: String, attempt: u32, plugin: PluginIdentity, at_ms: i64) {
+        let number = self.index_of(stage);
+        let stage = &mut self.history.stages[number];
+        stage.standing = Standing::Running;
+        stage.attempts = stage.attempts.max(attempt);
+        stage.plugin = Some(plugin);
+        stage.started_ms.get_or_insert(at_ms);
+        stage.finished_ms = None;
+        stage.parked = None;
+        self.history.steps.push(Step::Started {
+            stage: number,
+            attempt,
+        });
+    }
+
+    fn finish(&mut self, stage: String, attempt: u32, report: WireReport, at_ms: i64) {
+        let number = self.index_of(stage);
+        let stage = &mut self.history.stages[number];
+        stage.finish(report, at_ms);
+        let (status, failure) = match &stage.report {
+            Some(report) => (report.status, report.failure.clone()),
+            None => (StageStatus::Failed, None),
+        };
+        self.history.steps.push(Step::Ended {
+            stage: number,
+            attempt,
+            status,
+            failure,
+        });
+    }
+
+    fn compensated(&mut self, stage: String, compensation: CompensationHistory) {
+        let number = self.index_of(stage);
+        let stage = &mut self.history.stages[number];
+        stage.is_compensating = false;
+        stage.effects.iter_mut().for_each(|effect| effect.settled = true);
+        let succeeded = compensation.succeeded;
+        stage.compensated = Some(compensation);
+        self.history.steps.push(Step::Compensated {
+            stage: number,
+            succeeded,
+        });
+    }
+
+    fn run_goes_on(&mut self, step: Step) {
         self.history.status = RunStatus::Running;
         self.history.exit = None;
         self.history.finished_ms = None;
+        self.history.is_resumable = true;
+        self.history.steps.push(step);
     }
 
     fn intend(&mut self, intent: Record) {
@@ -326,6 +449,7 @@ impl Folding {
             return;
         };
         let index = self.index_of(stage);
+        let is_undo = self.history.stages[index].is_compensating;
         let effects = &mut self.history.stages[index].effects;
         self.effects.insert(key.clone(), (index, effects.len()));
         effects.push(EffectHistory {
@@ -334,6 +458,7 @@ impl Folding {
             arguments,
             leaves: leaves.into(),
             state: EffectState::Unknown,
+            is_undo,
             settled: false,
         });
     }
@@ -350,6 +475,7 @@ impl Folding {
             .and_then(|stage| stage.effects.get_mut(*effect));
         if let Some(place) = place {
             place.state = match failure {
+                Some(failure) if failure.may_have_happened() => EffectState::Unknown,
                 Some(failure) => EffectState::Failed(failure),
                 None => EffectState::Done(result.unwrap_or(Json::Null)),
             };
@@ -370,6 +496,9 @@ impl StageHistory {
             skipped_because: None,
             effects: Vec::new(),
             compensated: None,
+            is_compensating: false,
+            parked: None,
+            answer: None,
         }
     }
 
@@ -381,24 +510,17 @@ impl StageHistory {
         self.effects.iter_mut().for_each(|effect| effect.settled = true);
     }
 
-    /// Whether an attempt began and its end is not known.
+    /// Whether an attempt, or the stage's undo, began and its end is not known.
     pub fn is_cut_off(&self) -> bool {
-        self.standing == Standing::Running
+        self.standing == Standing::Running || self.is_compensating
     }
 
-    /// As a plugin's `compensate` gets them: those that happened or may have.
-    pub fn effects_json(&self) -> Json {
-        let shown = self.effects.iter().filter_map(|effect| {
-            let state = match effect.state {
-                EffectState::Done(_) => "done",
-                EffectState::Unknown => "unknown",
-                EffectState::Failed(_) => return None,
-            };
-            Some(json!({
-                "key": effect.key, "function": effect.function, "arguments": effect.arguments, "state": state,
-            }))
-        });
-        shown.collect()
+    /// Effects of an attempt or of an undo whose end is not known.
+    pub fn cut_off_effects(&self) -> impl Iterator<Item = &EffectHistory> {
+        let is_cut_off = self.is_cut_off();
+        self.effects
+            .iter()
+            .filter(move |effect| is_cut_off && !effect.settled)
     }
 
     fn to_json(&self) -> Json {
@@ -449,8 +571,8 @@ impl RunHistory {
     /// The effects whose attempts were cut off: what a resumed run does not do again. Those that failed are done again.
     pub fn cut_off(&self) -> HashMap<String, CutOff> {
         let mut found = HashMap::new();
-        for stage in self.stages.iter().filter(|stage| stage.is_cut_off()) {
-            for effect in stage.effects.iter().filter(|effect| !effect.settled) {
+        for stage in &self.stages {
+            for effect in stage.cut_off_effects() {
                 let result = match &effect.state {
                     EffectState::Done(result) => Some(result.clone()),
                     EffectState::Unknown => None,
@@ -539,6 +661,7 @@ mod tests {
             stages: vec!["a".into(), "b".into()],
             plugins: BTreeMap::new(),
             vars: json!({}),
+            inputs: None,
         }
     }
 
@@ -611,6 +734,7 @@ mod tests {
                 status: WireRunStatus::Succeeded,
                 exit: 0,
                 reason: "succeeded".into(),
+                resumable: false,
             },
         ];
         let history = replay(&run(), &stored(&records)).expect("whole");
@@ -735,7 +859,8 @@ mod tests {
             Just(Record::RunFinished {
                 status: WireRunStatus::Failed,
                 exit: 1,
-                reason: "stage-failed".into()
+                reason: "stage-failed".into(),
+                resumable: false,
             }),
         ]
     }

@@ -89,15 +89,6 @@ impl Writer {
         })
     }
 
-    /// Says what became of an effect whose outcome a crash left unknown: its result, or `None` when it did not happen.
-    pub fn settle(&self, key: &str, result: Option<Json>) {
-        let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
-        match (result, cut_off.get_mut(key)) {
-            (Some(result), Some(entry)) => entry.result = Some(result),
-            _ => drop(cut_off.remove(key)),
-        }
-    }
-
     fn encode(&self, mut record: Record) -> Encoded {
         if let Record::StageFinished { stage, .. } = &record {
             // A new attempt after this one is a retry: it does its effects itself.
@@ -163,6 +154,19 @@ impl Journal for Writer {
             fields: serde_json::json!(fields.collect::<Vec<_>>()).to_string(),
         };
         let _ = self.sender.send(Message::Line(line));
+    }
+
+    fn settle(&self, key: &str, result: Option<Json>) {
+        let outcome = result.clone().ok_or_else(|| {
+            let message = "after the crash it was found not to have happened";
+            Failure::new(Turn::Windlass, "effect.not-done", message)
+        });
+        self.append_later(Record::outcome(key.into(), outcome));
+        let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        match (result, cut_off.get_mut(key)) {
+            (Some(result), Some(entry)) => entry.result = Some(result),
+            _ => drop(cut_off.remove(key)),
+        }
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), Failure>> {
@@ -276,7 +280,9 @@ impl Owner {
         self.since = None;
         let empty = batch.records.is_empty() && batch.lines.is_empty();
         if self.failed.is_none() && !empty {
+            failpoint!("journal.before-commit");
             self.failed = self.store.append(&self.run, &batch).err().map(Failure::from);
+            failpoint!("journal.after-commit");
         }
         for done in self.waiting.drain(..) {
             // Whoever no longer waits was cancelled; the records are on disk all the same.

@@ -68,6 +68,10 @@ impl Journal for Gate {
         self.journal.log(line);
     }
 
+    fn settle(&self, key: &str, result: Option<Json>) {
+        self.journal.settle(key, result);
+    }
+
     fn close(&self) -> BoxFuture<'static, Result<(), Failure>> {
         self.journal.close()
     }

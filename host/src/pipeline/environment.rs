@@ -10,7 +10,7 @@ use super::{
 };
 use crate::source::{SourceFile, Span};
 use indexmap::{IndexMap, IndexSet};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The `env` of a pipeline while its layers are put together.
 pub(crate) struct Environment<'a> {
@@ -114,6 +114,19 @@ impl<'a> Environment<'a> {
                 }
             }
         }
+    }
+
+    /// Puts the values of an earlier process in the place of all layers.
+    pub(crate) fn replace(&mut self, recorded: &BTreeMap<String, String>) {
+        let value = |value: &String| EnvValue {
+            value: value.clone(),
+            layer: "recorded".to_string(),
+        };
+        self.declared.extend(recorded.keys().cloned());
+        self.values = recorded
+            .iter()
+            .map(|(name, text)| (name.clone(), value(text)))
+            .collect();
     }
 
     /// The layer of the process: for names with `process: true`.

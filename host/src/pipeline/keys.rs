@@ -137,7 +137,26 @@ pub(crate) static STAGE: &[Key] = &[
     optional(
         "point-of-no-return",
         BOOLEAN,
-        "Once this stage has started, a failed run is finished forward and not undone.",
+        "Once this stage has succeeded, a failed run is finished forward: it and what came before are not undone.",
+    ),
+    optional(
+        "approval",
+        r##"{"$ref":"#/$defs/approval"}"##,
+        "The stage waits for a person: the run pauses before it (exit 4).",
+    ),
+];
+
+pub(crate) static APPROVAL: &[Key] = &[
+    required("ask", TEXT, "The question that the person answers."),
+    optional(
+        "timeout",
+        DURATION,
+        "How long an answer may take; after it the default counts. Without it the stage waits for ever.",
+    ),
+    optional(
+        "default",
+        r#"{"enum":["approve","reject"]}"#,
+        "What counts when nobody has answered in time. Default: reject.",
     ),
 ];
 

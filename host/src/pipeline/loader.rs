@@ -171,16 +171,13 @@ impl<'a> Loader<'a> {
     /// One YAML file; it is kept among the sources.
     fn document(&mut self, path: &Path, shown: &str) -> Option<Node> {
         let file = self.file(path, shown, None)?;
+        self.sources.push(file.clone());
         yaml::parse(&file, &yaml::PIPELINE, &mut self.problems)
     }
 
     fn file(&mut self, path: &Path, shown: &str, named_at: Option<&Span>) -> Option<Arc<SourceFile>> {
         match (self.request.reader)(path) {
-            Ok(text) => {
-                let file = Arc::new(SourceFile::new(shown, path, text));
-                self.sources.push(file.clone());
-                Some(file)
-            }
+            Ok(text) => Some(Arc::new(SourceFile::new(shown, path, text))),
             Err(error) => {
                 let message = match error.kind() {
                     io::ErrorKind::NotFound => format!("there is no file {}", quoted(shown)),
@@ -250,6 +247,10 @@ impl<'a> Loader<'a> {
     fn environment(&mut self, node: Option<Node>, files: &[(String, Span)]) -> Environment<'a> {
         let request = self.request;
         let mut environment = Environment::read(node, request.process_env, &mut self.problems);
+        if let Some(recorded) = request.recorded_env {
+            environment.replace(recorded);
+            return environment;
+        }
         for (name, span) in files {
             if let Some(file) = self.file(&request.root.join(name), name, Some(span)) {
                 environment.read_file(&file, name, &mut self.problems);

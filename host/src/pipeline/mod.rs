@@ -28,6 +28,7 @@ pub use model::Pipeline;
 
 use crate::diagnostic::Diagnostics;
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -50,6 +51,8 @@ pub struct LoadRequest<'a> {
     pub env_files: Vec<PathBuf>,
     pub reader: &'a dyn Fn(&Path) -> io::Result<String>,
     pub process_env: &'a dyn Fn(&str) -> Option<String>,
+    /// The values of `env` that a run was started with: they stand for all layers, and no env file is read.
+    pub recorded_env: Option<&'a BTreeMap<String, String>>,
     pub missing: MissingValues,
 }
 

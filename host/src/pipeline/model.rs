@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     pub name: PipelineName,
-    /// The pipeline file first, then overlays and env files.
+    /// The pipeline file first, then the overlay and the files of `--var-file`. Env files are not kept: they may hold secrets.
     pub sources: Vec<Arc<SourceFile>>,
     /// `vars` after `--var` and `--var-file`.
     pub vars: IndexMap<String, Json>,
@@ -110,6 +110,8 @@ pub struct Stage {
     pub retry: Retry,
     pub rollback: Rollback,
     pub point_of_no_return: bool,
+    /// The run pauses before it until a person has answered.
+    pub approval: Option<Approval>,
     /// The stage's key in the file.
     pub span: Span,
     /// The `uses` value.
@@ -149,6 +151,24 @@ pub struct Retry {
     pub maximum_backoff: Duration,
     /// Failure codes, by prefix; empty: those that say of themselves that they are retryable.
     pub on: Vec<String>,
+}
+
+/// What a stage asks a person before it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    pub question: String,
+    /// `None`: it waits for ever.
+    pub timeout: Option<Duration>,
+    /// What counts when the time is over.
+    pub approve_by_default: bool,
+}
+
+impl Approval {
+    /// Whether the time to answer is over; both in milliseconds since 1970.
+    pub fn is_over(&self, since_ms: i64, now_ms: i64) -> bool {
+        let waited = u128::from(now_ms.saturating_sub(since_ms).max(0).cast_unsigned());
+        self.timeout.is_some_and(|timeout| waited >= timeout.as_millis())
+    }
 }
 
 /// Whether and how a stage is undone.

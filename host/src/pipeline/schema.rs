@@ -2,7 +2,7 @@
 
 use super::{
     grants,
-    keys::{CONCURRENCY, DEFAULTS, ENV, Key, MATRIX, ORIGIN, RETRY_KEYS, SECRET, STAGE, TOP, VAR},
+    keys::{APPROVAL, CONCURRENCY, DEFAULTS, ENV, Key, MATRIX, ORIGIN, RETRY_KEYS, SECRET, STAGE, TOP, VAR},
 };
 use crate::capability::{Capability, TABLE};
 use serde_json::{Map, Value as Json, json};
@@ -37,6 +37,7 @@ fn definitions() -> Json {
         "concurrency": object(CONCURRENCY, false),
         "origin": object(ORIGIN, false),
         "stage": object(STAGE, true),
+        "approval": object(APPROVAL, false),
         "matrix": matrix(),
         "allow": allow(),
     })

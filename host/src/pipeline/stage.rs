@@ -4,9 +4,9 @@ use super::{
     expression::{Template, TemplateKind},
     fields::{Fields, list, wrong},
     grants,
-    keys::{DEFAULTS, RETRY_KEYS, STAGE},
+    keys::{APPROVAL, DEFAULTS, RETRY_KEYS, STAGE},
     matrix::{self, Cell},
-    model::{Grant, PluginReference, Retry, Rollback, SecretSource, Stage},
+    model::{Approval, Grant, PluginReference, Retry, Rollback, SecretSource, Stage},
     node::{Entry, Kind, Node},
     problems::{Problems, quoted},
     reading::{Place, Reading, Uses},
@@ -105,6 +105,7 @@ struct Parts {
     retry: Retry,
     rollback: Rollback,
     point_of_no_return: bool,
+    approval: Option<Approval>,
     used: Uses,
 }
 
@@ -141,6 +142,7 @@ impl Parts {
                 .choice("rollback", ROLLBACKS, problems)
                 .unwrap_or(Rollback::Auto),
             point_of_no_return: fields.boolean("point-of-no-return", problems).unwrap_or(false),
+            approval: approval(fields.take("approval"), problems),
             name,
             span,
             with,
@@ -186,6 +188,7 @@ impl Parts {
             retry: self.retry.clone(),
             rollback: self.rollback,
             point_of_no_return: self.point_of_no_return,
+            approval: self.approval.clone(),
             span: self.span.clone(),
             uses_span: uses.span.clone(),
             allow_span: self.allow.as_ref().map(|entry| {
@@ -277,6 +280,18 @@ fn condition(node: Node, reading: &mut Reading<'_>) -> Template {
         );
     }
     template
+}
+
+fn approval(node: Option<Node>, problems: &mut Problems) -> Option<Approval> {
+    let mut fields = Fields::read(node?, "`approval`", APPROVAL, problems)?;
+    let timeout = fields.duration("timeout", problems);
+    let default = fields.choice("default", &[("approve", true), ("reject", false)], problems);
+    let (question, _) = fields.text("ask", problems)?;
+    Some(Approval {
+        question,
+        timeout,
+        approve_by_default: default.unwrap_or(false),
+    })
 }
 
 fn retry(node: Option<Node>, defaults: &Retry, problems: &mut Problems) -> Retry {

@@ -58,6 +58,7 @@ impl World {
             env_files: paths(&self.env_files),
             reader: &reader,
             process_env: &|name| self.process.get(name).map(ToString::to_string),
+            recorded_env: None,
             missing: if self.lenient {
                 MissingValues::Unknown
             } else {

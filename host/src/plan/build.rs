@@ -5,13 +5,15 @@ use super::{
     with::{Places, Schema},
 };
 use crate::{
+    capability::Capability,
     catalog::Descriptor,
     diagnostic::{Diagnostic, Diagnostics},
-    name::StageName,
+    name::{SecretName, StageName},
+    pattern::Pattern,
     pipeline::{
         Pipeline,
         expression::RunScope,
-        model::{PluginReference, Stage},
+        model::{PluginReference, Rollback, SecretSource, Stage},
     },
     schedule::Shape,
     source::Span,
@@ -192,6 +194,8 @@ impl Plan {
             needs: self.stages.iter().map(|stage| stage.after.clone()).collect(),
             finally_from: self.finally_from,
             compensable: self.stages.iter().map(PlannedStage::is_compensable).collect(),
+            undoable: self.stages.iter().map(PlannedStage::is_undoable).collect(),
+            secrets_of: self.stages.iter().map(|stage| self.providers(stage)).collect(),
             point_of_no_return: self
                 .stages
                 .iter()
@@ -199,6 +203,35 @@ impl Plan {
                 .collect(),
             jobs,
         }
+    }
+
+    /// The stages that put secrets which this one may use.
+    fn providers(&self, planned: &PlannedStage) -> Vec<usize> {
+        let names = planned
+            .needs
+            .iter()
+            .filter_map(|need| match (&need.capability, &need.pattern) {
+                (Capability::SecretsUse | Capability::SecretsReveal, Some(Pattern::Name(name))) => {
+                    SecretName::new(name).ok()
+                }
+                _ => None,
+            });
+        let sources = names.filter_map(|name| match &self.pipeline.secrets.get(&name)?.from {
+            SecretSource::Stage { stage, .. } => Some(stage.clone()),
+            _ => None,
+        });
+        let sources: Vec<StageName> = sources.collect();
+        if sources.is_empty() {
+            return Vec::new();
+        }
+        let is_one = |stage: &PlannedStage| {
+            sources
+                .iter()
+                .any(|source| source.as_str() == stage.stage.name.base())
+        };
+        (0..self.stages.len())
+            .filter(|number| is_one(&self.stages[*number]))
+            .collect()
     }
 
     /// The compiled schema of a stage's plugin.
@@ -219,6 +252,11 @@ impl Plan {
 impl PlannedStage {
     /// Whether the plugin undoes this stage when the run fails.
     pub fn is_compensable(&self) -> bool {
-        self.stage.rollback == crate::pipeline::model::Rollback::Auto && self.plugin.has_compensator
+        self.stage.rollback == Rollback::Auto && self.plugin.has_compensator
+    }
+
+    /// Whether the plugin undoes this stage when a person asks for it.
+    pub fn is_undoable(&self) -> bool {
+        self.stage.rollback != Rollback::Never && self.plugin.has_compensator
     }
 }

@@ -25,6 +25,12 @@ pub fn canonical(plan: &Plan) -> Json {
         shown["with"] = stage.with.to_json(&mut secret_names);
         shown["timeout-ms"] = json!(stage.stage.timeout.as_millis() as u64);
         shown["attempts"] = json!(stage.stage.retry.attempts);
+        shown["rollback"] = json!(format!("{:?}", stage.stage.rollback).to_lowercase());
+        shown["point-of-no-return"] = json!(stage.stage.point_of_no_return);
+        let allowed = stage.stage.allow.iter();
+        shown["allow"] = allowed
+            .map(|grant| json!([grant.capability, grant.pattern.to_string()]))
+            .collect();
         shown
     });
     json!({ "pipeline": plan.pipeline.name, "finally-from": plan.finally_from, "stages": stages.collect::<Vec<_>>() })

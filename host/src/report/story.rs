@@ -90,12 +90,24 @@ impl Story {
                     self.stage(stage);
                 }
             }
+            RunEvent::StageKnown {
+                stage,
+                attempts,
+                plugin,
+                report,
+            } => {
+                let stage = self.stage(stage);
+                stage.plugin.clone_from(plugin);
+                stage.attempts = *attempts;
+                stage.report = Some(report.clone());
+            }
             RunEvent::StageStarted {
                 stage,
                 attempt,
                 plugin,
             } => {
                 let stage = self.stage(stage);
+                stage.report = None;
                 stage.plugin = Some(plugin.clone());
                 stage.attempts = *attempt;
                 stage.started.get_or_insert(*ts);

@@ -16,7 +16,7 @@ use crate::{
     pattern::{Mode, Pattern},
     pipeline::expression::{Outputs, RunScope},
     plan::{Plan, PlannedStage, needs},
-    sandbox::{Attempt, AttemptResult, Call, Loaded, Sandbox},
+    sandbox::{Answer, Attempt, AttemptResult, Call, Loaded, Reconciled, Sandbox},
     service::{
         context::Context,
         effect::Effects,
@@ -177,7 +177,7 @@ impl Workshop {
             ledger,
             events,
             cancel,
-            is_planning: false,
+            purpose: Purpose::Run,
         };
         self.call(given, Call::Run).await
     }
@@ -214,7 +214,7 @@ impl Workshop {
             ledger,
             events,
             cancel,
-            is_planning: false,
+            purpose: Purpose::Undo,
         };
         self.call(
             given,
@@ -224,6 +224,42 @@ impl Workshop {
             },
         )
         .await
+    }
+
+    /// Asks a plugin whether an effect of its stage happened. Reads only.
+    pub async fn reconcile(
+        &self,
+        stage: usize,
+        run: RunId,
+        outputs: &Outputs,
+        effect: &Json,
+        ledger: Arc<Ledger>,
+        events: mpsc::Sender<RunEvent>,
+    ) -> Result<Reconciled, Failure> {
+        let with = match self.prepare(stage, 1, &run, outputs)? {
+            Some(prepared) => prepared.with,
+            None => self.planned(stage).with.clone(),
+        };
+        let given = Given {
+            stage,
+            attempt: 1,
+            run,
+            with,
+            ledger,
+            events,
+            cancel: CancellationToken::new(),
+            purpose: Purpose::Plan,
+        };
+        let effect = effect.to_string();
+        match self.call(given, Call::Reconcile { effect }).await.outcome? {
+            Answer::Reconciled(answer) => Ok(answer),
+            _ => Ok(Reconciled::Unknown),
+        }
+    }
+
+    /// Whether the stage's plugin can say what became of an effect.
+    pub fn can_reconcile(&self, stage: usize) -> bool {
+        self.planned(stage).plugin.has_reconciler
     }
 
     /// Asks a plugin what its stage would do; every function that changes something answers `plan.read-only`.
@@ -244,7 +280,7 @@ impl Workshop {
             ledger,
             events,
             cancel,
-            is_planning: true,
+            purpose: Purpose::Plan,
         };
         self.call(given, Call::Plan).await
     }
@@ -272,12 +308,16 @@ impl Workshop {
         let stage = &planned.stage;
         let grant = self.approved.grant(given.stage);
         let granter = Granter::new(grant.clone(), given.ledger.clone());
-        let effects = Arc::new(Effects::new(
+        let effects = Effects::new(
             given.run.to_string(),
             stage.name.clone(),
             given.ledger.clone(),
-            given.is_planning,
-        ));
+            given.purpose == Purpose::Plan,
+        );
+        let effects = Arc::new(match given.purpose {
+            Purpose::Undo => effects.of_undo(),
+            Purpose::Run | Purpose::Plan => effects,
+        });
         let services = self.wiring.services(&Making {
             plugin: &planned.plugin,
             stage: &stage.name,
@@ -411,13 +451,35 @@ struct Given {
     ledger: Arc<Ledger>,
     events: mpsc::Sender<RunEvent>,
     cancel: CancellationToken,
-    is_planning: bool,
+    purpose: Purpose,
+}
+
+/// What an attempt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Run,
+    /// Reads only: a planner, or a reconciler.
+    Plan,
+    Undo,
 }
 
 /// The next thing to type after a run, where there is one.
 pub fn next_command(ended: &Ended, run: &RunId) -> Option<String> {
-    match ended.exit {
-        Exit::Succeeded => None,
+    let parked = ended
+        .cause
+        .as_ref()
+        .map(|(stage, failure)| (stage, failure.code.as_str()));
+    match (ended.exit, parked) {
+        (Exit::Succeeded, _) => None,
+        (Exit::NotClean, Some((stage, "effect.unknown"))) => Some(format!(
+            "windlass resume {run} --assume '{stage}=done' (or not-done, after looking)"
+        )),
+        (Exit::Paused, Some((stage, _))) => Some(format!(
+            "windlass approve {run} --stage '{stage}', then windlass resume {run}"
+        )),
+        (Exit::Unavailable, _) if ended.is_resumable => Some(format!("windlass resume {run}")),
+        (Exit::Internal, _) => Some(format!("windlass resume {run}")),
+        (Exit::NotClean, _) => Some(format!("windlass rollback {run}")),
         _ => Some(format!("windlass runs show {run}")),
     }
 }
@@ -430,7 +492,7 @@ fn expression(place: &str, message: &str) -> Failure {
     )
 }
 
-fn failed(failure: Failure) -> AttemptResult {
+pub(super) fn failed(failure: Failure) -> AttemptResult {
     AttemptResult {
         outcome: Err(failure),
         usage: crate::service::limits::Usage::new(),

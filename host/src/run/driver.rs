@@ -3,6 +3,8 @@
 use super::{
     attempt::{self, Prepared, Workshop},
     ledger::Ledger,
+    probe::{self, Assumed},
+    recover::{Recovered, UnknownEffect},
 };
 use crate::{
     event::{LogLevel, PluginIdentity, RunEvent, RunStatus, StageReport, StageStatus},
@@ -10,6 +12,7 @@ use crate::{
     journal::{
         Journal,
         record::{Record, WirePlugin},
+        replay::StageAnswer,
         store::StoreError,
     },
     name::{RunId, StageName},
@@ -19,7 +22,7 @@ use crate::{
 };
 use serde_json::Value as Json;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,6 +56,15 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Stages left out by `--only`, `--skip` and `--from`.
     pub left_out: Vec<usize>,
+    /// `--assume STAGE=done|not-done`, for effects that nothing else has an answer for.
+    pub assumed: HashMap<usize, Assumed>,
+}
+
+/// Where a run begins.
+pub enum Start {
+    New,
+    /// An earlier process has begun it.
+    Again(Box<Recovered>),
 }
 
 /// A run that is ready to begin.
@@ -62,6 +74,7 @@ pub struct Run {
     pub journal: Arc<dyn Journal>,
     pub ledger: Arc<Ledger>,
     pub options: Options,
+    pub start: Start,
     /// Bounded: a report that is behind slows the run down.
     pub events: mpsc::Sender<RunEvent>,
     /// `None` until the run is told to stop.
@@ -75,8 +88,10 @@ pub struct Ended {
     pub exit: Exit,
     /// Stages that have left changed state behind.
     pub left_behind: Vec<StageName>,
-    /// The first failure.
+    /// The first failure, or why the run cannot go on by itself.
     pub cause: Option<(StageName, Failure)>,
+    /// `windlass resume` goes on with it.
+    pub is_resumable: bool,
 }
 
 /// Why, in the words of the exit codes' table; `cli` has the numbers.
@@ -86,11 +101,13 @@ pub enum Exit {
     Failed,
     NotClean,
     Denied,
-    /// The first failure was a service that could not be reached.
-    Unavailable,
     TimedOut,
     Interrupted,
     Terminated,
+    /// A person has to answer.
+    Paused,
+    /// The first failure was a service that could not be reached, or what the run needs to go on is out of reach.
+    Unavailable,
     /// The journal could not be written.
     Internal,
     /// The lock of the concurrency group was lost, and nothing was left behind.
@@ -106,6 +123,11 @@ enum Message {
         started: Instant,
     },
     BackoffOver(usize),
+    /// The stage's effects of an earlier process cannot be told.
+    Unknown {
+        stage: usize,
+        failure: Failure,
+    },
     Undone {
         stage: usize,
         result: Box<AttemptResult>,
@@ -123,7 +145,16 @@ struct Loop {
     /// Cancels every attempt.
     cancel: CancellationToken,
     records: Vec<Record>,
-    queue: Vec<Event>,
+    /// What happened, with the record that says so: written in the order in which it is applied.
+    queue: VecDeque<(Event, Option<Record>)>,
+    uncounted: HashMap<usize, u32>,
+    /// Stages that have succeeded in an earlier process.
+    succeeded: HashSet<usize>,
+    unknown: HashMap<usize, Vec<UnknownEffect>>,
+    answers: HashMap<usize, StageAnswer>,
+    waiting_since: HashMap<usize, i64>,
+    /// Why stages are parked.
+    parked: Vec<(StageName, Failure, Exit)>,
     cause: Option<(StageName, Failure)>,
     undone: usize,
     stopped: Option<Exit>,
@@ -132,15 +163,12 @@ struct Loop {
 
 impl Run {
     /// Runs until nothing is left to do.
-    pub async fn drive(self) -> Ended {
+    pub async fn drive(mut self) -> Ended {
         let began = Instant::now();
+        let start = std::mem::replace(&mut self.start, Start::New);
         let shape = self.workshop.plan().shape(self.options.jobs);
-        let left_out = self
-            .options
-            .left_out
-            .iter()
-            .map(|stage| (*stage, StageState::Skipped));
-        let schedule = Schedule::new(shape, left_out);
+        let left_out = self.options.left_out.iter();
+        let schedule = Schedule::new(shape, left_out.map(|stage| (*stage, StageState::Skipped)));
         let mut the_loop = Loop {
             run: self,
             schedule,
@@ -150,13 +178,19 @@ impl Run {
             retry_delays: HashMap::new(),
             cancel: CancellationToken::new(),
             records: Vec::new(),
-            queue: vec![Event::Begin],
+            queue: VecDeque::new(),
+            uncounted: HashMap::new(),
+            succeeded: HashSet::new(),
+            unknown: HashMap::new(),
+            answers: HashMap::new(),
+            waiting_since: HashMap::new(),
+            parked: Vec::new(),
             cause: None,
             undone: 0,
             stopped: None,
             ending: None,
         };
-        let ended = match the_loop.turn().await {
+        let ended = match the_loop.turn(start).await {
             Ok(()) => the_loop.ended(),
             Err(failure) => the_loop.broken(failure).await,
         };
@@ -166,12 +200,16 @@ impl Run {
 }
 
 impl Loop {
-    async fn turn(&mut self) -> Result<(), Failure> {
+    async fn turn(&mut self, start: Start) -> Result<(), Failure> {
         let deadline = self
             .run
             .options
             .timeout
             .map(|timeout| tokio::time::Instant::now() + timeout);
+        match start {
+            Start::New => self.queue.push_back((Event::Begin, None)),
+            Start::Again(recovered) => self.go_on(*recovered),
+        }
         self.perform().await?;
         while self.ending.is_none() {
             let wait_for_stop = self.stopped.is_none();
@@ -201,23 +239,43 @@ impl Loop {
         Ok(())
     }
 
+    /// Takes over what an earlier process has left.
+    fn go_on(&mut self, recovered: Recovered) {
+        self.schedule = recovered.schedule;
+        self.outputs = recovered.outputs;
+        self.uncounted = recovered.uncounted;
+        self.succeeded = recovered.succeeded;
+        self.unknown = recovered.unknown;
+        self.answers = recovered.answers;
+        self.waiting_since = recovered.waiting_since;
+        self.undone = recovered.undone;
+        self.schedule.go_live();
+        let record = match recovered.goes_on {
+            Event::RollBack { past } => Record::RollbackStarted { past },
+            _ => Record::RunResumed {},
+        };
+        self.queue.push_back((recovered.goes_on, Some(record)));
+    }
+
     /// Applies what has happened until nothing follows from it, with one commit for each round of records.
     async fn perform(&mut self) -> Result<(), Failure> {
         while !self.queue.is_empty() {
-            let mut actions = Vec::new();
-            for event in std::mem::take(&mut self.queue) {
-                let followed = self.schedule.apply(event);
-                actions.extend(followed.map_err(|illegal| {
-                    Failure::new(Turn::Windlass, "internal.schedule", illegal.to_string())
-                })?);
-            }
             let mut starts = Vec::new();
-            for action in actions {
-                self.prepare(action, &mut starts).await;
+            while let Some((event, record)) = self.queue.pop_front() {
+                self.records.extend(record);
+                let followed = self.schedule.apply(event);
+                let actions = followed.map_err(|illegal| {
+                    Failure::new(Turn::Windlass, "internal.schedule", illegal.to_string())
+                })?;
+                for action in actions {
+                    self.prepare(action, &mut starts).await;
+                }
             }
             let records = std::mem::take(&mut self.records);
             if !records.is_empty() {
+                failpoint!("round.before-commit");
                 self.run.journal.append(records).await?;
+                failpoint!("round.after-commit");
             }
             for (stage, attempt, prepared) in starts {
                 self.start(stage, attempt, prepared).await;
@@ -226,9 +284,19 @@ impl Loop {
         Ok(())
     }
 
+    fn happened(&mut self, event: Event, record: Record) {
+        self.queue.push_back((event, Some(record)));
+    }
+
     async fn prepare(&mut self, action: Action, starts: &mut Vec<(usize, u32, Prepared)>) {
         match action {
             Action::Start { stage, attempt } => {
+                if let Some(failure) = self.answer(stage) {
+                    return match failure.code.as_str() {
+                        "approval.needed" => self.park(stage, failure, Exit::Paused).await,
+                        _ => self.failed(stage, attempt, failure, BTreeMap::new(), 0).await,
+                    };
+                }
                 let workshop = self.run.workshop.clone();
                 match workshop.prepare(stage, attempt, &self.run.id, &self.outputs) {
                     Ok(Some(prepared)) => {
@@ -245,6 +313,53 @@ impl Loop {
         }
     }
 
+    /// Why a stage that asks for a person does not start, where it does not.
+    fn answer(&self, stage: usize) -> Option<Failure> {
+        let approval = self.run.workshop.plan().stages[stage].stage.approval.as_ref()?;
+        let answer = self.answers.get(&stage);
+        let (approved, reason) = match (answer, self.waiting_since.get(&stage)) {
+            (Some(answer), _) => (answer.approved, format!("{}: {}", answer.who, answer.reason)),
+            (None, Some(since)) if approval.is_over(*since, jiff::Timestamp::now().as_millisecond()) => {
+                (approval.approve_by_default, "nobody answered in time".into())
+            }
+            (None, _) => {
+                let message = format!("waits for a person: {}", approval.question);
+                let failure = Failure::new(Turn::Operator, "approval.needed", message);
+                let (run, stage) = (&self.run.id, self.name(stage));
+                return Some(failure.help(format!(
+                    "`windlass approve {run} --stage '{stage}' --reason TEXT` or `windlass reject`, then `windlass resume {run}`"
+                )));
+            }
+        };
+        let rejected = || {
+            Failure::new(
+                Turn::Operator,
+                "approval.rejected",
+                format!("rejected by {reason}"),
+            )
+        };
+        (!approved).then(rejected)
+    }
+
+    /// The stage cannot go on by itself: the run ends, whole, and `resume` goes on with it.
+    async fn park(&mut self, stage: usize, failure: Failure, exit: Exit) {
+        let name = self.name(stage);
+        self.happened(
+            Event::Parked(stage),
+            Record::StageParked {
+                stage: name.to_string(),
+                failure: failure.clone().into(),
+            },
+        );
+        let message = format!("stage `{name}`: {}", failure.message);
+        self.parked.push((name, failure, exit));
+        self.send(RunEvent::Notice {
+            level: LogLevel::Warn,
+            message,
+        })
+        .await;
+    }
+
     async fn start(&mut self, stage: usize, attempt: u32, prepared: Prepared) {
         let identity = self.identity(stage);
         self.send(RunEvent::StageStarted {
@@ -257,11 +372,19 @@ impl Loop {
         let (ledger, events) = (self.run.ledger.clone(), self.run.events.clone());
         let cancel = self.cancel.child_token();
         let run = self.run.id.clone();
+        let settling = self.settling(stage);
         let handle = self.tasks.spawn(async move {
+            if let Some(settling) = settling
+                && let Err(failure) = settling.settle().await
+            {
+                return Message::Unknown { stage, failure };
+            }
+            failpoint!("stage.before-call");
             let started = Instant::now();
             let result = workshop
                 .run(stage, attempt, run, prepared, ledger, events, cancel)
                 .await;
+            failpoint!("stage.after-call");
             Message::Ended {
                 stage,
                 attempt,
@@ -270,6 +393,23 @@ impl Loop {
             }
         });
         self.owners.insert(handle.id(), stage);
+    }
+
+    /// What has to be found out before the stage is touched again.
+    fn settling(&mut self, stage: usize) -> Option<probe::Settling> {
+        let effects = self.unknown.remove(&stage)?;
+        Some(probe::Settling {
+            stage,
+            name: self.name(stage),
+            effects,
+            assumed: self.run.options.assumed.get(&stage).copied(),
+            run: self.run.id.clone(),
+            outputs: self.outputs.clone(),
+            workshop: self.run.workshop.clone(),
+            journal: self.run.journal.clone(),
+            ledger: self.run.ledger.clone(),
+            events: self.run.events.clone(),
+        })
     }
 
     async fn take(&mut self, joined: Result<(Id, Message), JoinError>) {
@@ -291,7 +431,8 @@ impl Loop {
             }
         };
         match message {
-            Message::BackoffOver(stage) => self.queue.push(Event::BackoffOver(stage)),
+            Message::BackoffOver(stage) => self.queue.push_back((Event::BackoffOver(stage), None)),
+            Message::Unknown { stage, failure } => self.park(stage, failure, Exit::NotClean).await,
             Message::Undone { stage, result } => self.undone(stage, *result).await,
             Message::Ended {
                 stage,
@@ -313,8 +454,8 @@ impl Loop {
                             duration_ms: duration,
                             usage: result.usage,
                         };
-                        self.queue.push(Event::Succeeded(stage));
-                        self.finished(stage, attempt, report).await;
+                        self.finished(Event::Succeeded(stage), stage, attempt, report)
+                            .await;
                     }
                     Ok(_) => {
                         let failure = Failure::new(
@@ -344,11 +485,16 @@ impl Loop {
             code if code.starts_with("grant.") => StageStatus::Denied,
             _ => StageStatus::Failed,
         };
-        let retry = self.run.workshop.may_retry(stage, attempt, &failure);
-        match status {
-            StageStatus::Cancelled => self.queue.push(Event::Cancelled(stage)),
-            _ => self.queue.push(Event::Failed { stage, retry }),
+        if self.succeeded.contains(&stage) && self.stopped.is_none() {
+            // It ran again only for its secrets. The run is as it was.
+            return self.park(stage, failure, Exit::Unavailable).await;
         }
+        let counted = attempt.saturating_sub(self.uncounted.get(&stage).copied().unwrap_or(0));
+        let retry = self.run.workshop.may_retry(stage, counted, &failure);
+        let event = match status {
+            StageStatus::Cancelled => Event::Cancelled(stage),
+            _ => Event::Failed { stage, retry },
+        };
         if retry && self.stopped.is_none() {
             self.retry_delays.insert(stage, failure.clone());
         } else if self.cause.is_none() && status != StageStatus::Cancelled {
@@ -363,16 +509,18 @@ impl Loop {
             duration_ms,
             usage,
         };
-        self.finished(stage, attempt, report).await;
+        self.finished(event, stage, attempt, report).await;
     }
 
     async fn skipped(&mut self, stage: usize, attempt: u32) {
-        self.queue.push(Event::Skipped(stage));
         let reason = "its condition is false";
-        self.records.push(Record::StageSkipped {
-            stage: self.name(stage).to_string(),
-            reason: reason.into(),
-        });
+        self.happened(
+            Event::Skipped(stage),
+            Record::StageSkipped {
+                stage: self.name(stage).to_string(),
+                reason: reason.into(),
+            },
+        );
         let report = StageReport {
             status: StageStatus::Skipped,
             changed: false,
@@ -390,13 +538,16 @@ impl Loop {
         .await;
     }
 
-    async fn finished(&mut self, stage: usize, attempt: u32, report: StageReport) {
+    async fn finished(&mut self, event: Event, stage: usize, attempt: u32, report: StageReport) {
         let name = self.name(stage);
-        self.records.push(Record::StageFinished {
-            stage: name.to_string(),
-            attempt,
-            report: report.clone().into(),
-        });
+        self.happened(
+            event,
+            Record::StageFinished {
+                stage: name.to_string(),
+                attempt,
+                report: report.clone().into(),
+            },
+        );
         self.send(RunEvent::StageFinished {
             stage: name,
             attempt,
@@ -436,8 +587,20 @@ impl Loop {
             self.run.id.clone(),
         );
         let outputs = self.outputs.clone();
+        let settling = self.settling(stage);
+        self.records.push(Record::CompensationStarted {
+            stage: self.name(stage).to_string(),
+        });
         let handle = self.tasks.spawn(async move {
+            if let Some(settling) = settling
+                && let Err(failure) = settling.settle().await
+            {
+                let result = Box::new(attempt::failed(failure));
+                return Message::Undone { stage, result };
+            }
+            failpoint!("undo.before-call");
             let result = workshop.compensate(stage, run, &outputs, ledger, events).await;
+            failpoint!("undo.after-call");
             Message::Undone {
                 stage,
                 result: Box::new(result),
@@ -457,13 +620,15 @@ impl Loop {
             self.undone += 1;
             self.run.ledger.undone(&name);
         }
-        self.queue.push(Event::Compensated { stage, succeeded });
-        self.records.push(Record::StageCompensated {
-            stage: name.to_string(),
-            succeeded,
-            summary: summary.clone(),
-            failure: failure.clone().map(Into::into),
-        });
+        self.happened(
+            Event::Compensated { stage, succeeded },
+            Record::StageCompensated {
+                stage: name.to_string(),
+                succeeded,
+                summary: summary.clone(),
+                failure: failure.clone().map(Into::into),
+            },
+        );
         self.send(RunEvent::StageCompensated {
             stage: name,
             succeeded,
@@ -489,7 +654,8 @@ impl Loop {
         self.cancel.cancel();
         // What runs in `finally` is not cancelled by the stop that brought it there.
         self.cancel = CancellationToken::new();
-        self.queue.push(Event::Stop);
+        let reason = why.to_string();
+        self.happened(Event::Stop, Record::RunStopping { reason });
     }
 
     /// Another run may act now: what runs here is told to stop and gets a moment to do so. Nothing is undone, which would need
@@ -514,6 +680,9 @@ impl Loop {
     fn ended(&self) -> Ended {
         let left_behind = self.run.ledger.left_behind();
         let ending = self.ending.unwrap_or(Ending::NotClean);
+        if ending == Ending::Halted {
+            return self.halted(left_behind);
+        }
         let cause = self.cause.as_ref().map(|(_, failure)| failure);
         let denied = cause.is_some_and(|failure| failure.matches("grant"));
         let unreachable = cause.is_some_and(Failure::is_unreachable);
@@ -527,6 +696,7 @@ impl Loop {
             (Ending::Succeeded, _) => (RunStatus::Succeeded, Exit::Succeeded),
             _ if unclean && self.stopped.is_none() => (RunStatus::NeedsOperator, Exit::NotClean),
             (_, Some(exit)) => (RunStatus::Cancelled, exit),
+            (Ending::RolledBack, _) => (RunStatus::RolledBack, Exit::Succeeded),
             _ if denied => (failed, Exit::Denied),
             _ if unreachable => (failed, Exit::Unavailable),
             _ => (failed, Exit::Failed),
@@ -541,6 +711,30 @@ impl Loop {
             exit,
             left_behind,
             cause: self.cause.clone(),
+            is_resumable: false,
+        }
+    }
+
+    /// Stages are parked: the gravest reason decides.
+    fn halted(&self, left_behind: Vec<StageName>) -> Ended {
+        let of = |wanted: Exit| self.parked.iter().find(|(_, _, exit)| *exit == wanted);
+        let first = of(Exit::NotClean)
+            .or_else(|| of(Exit::Unavailable))
+            .or_else(|| self.parked.first());
+        let (cause, exit) = match first {
+            Some((stage, failure, exit)) => (Some((stage.clone(), failure.clone())), *exit),
+            None => (None, Exit::NotClean),
+        };
+        let status = match exit {
+            Exit::NotClean => RunStatus::NeedsOperator,
+            _ => RunStatus::Paused,
+        };
+        Ended {
+            status,
+            exit: self.stopped.unwrap_or(exit),
+            left_behind,
+            cause,
+            is_resumable: true,
         }
     }
 
@@ -564,6 +758,7 @@ impl Loop {
             exit,
             left_behind,
             cause: Some((stage, failure)),
+            is_resumable: true,
         }
     }
 
@@ -574,11 +769,13 @@ impl Loop {
             status: ended.status.into(),
             exit,
             reason: reason.into(),
+            resumable: ended.is_resumable,
         };
         let is_lock_lost = ended
             .cause
             .as_ref()
             .is_some_and(|(_, failure)| failure.matches(LOCK_LOST));
+        failpoint!("run.before-finish");
         if ended.exit != Exit::Internal
             && !is_lock_lost
             && let Err(failure) = self.run.journal.append(vec![record]).await
@@ -606,7 +803,24 @@ impl Loop {
             stage: self.name(stage).to_string(),
             attempt,
             plugin: WirePlugin { name, digest },
-            reason: (attempt > 1).then(|| "retry".to_string()),
+            reason: self.reason(stage, attempt).map(String::from),
+        }
+    }
+
+    /// Why a stage starts that has started before.
+    fn reason(&self, stage: usize, attempt: u32) -> Option<&'static str> {
+        if attempt == 1 {
+            None
+        } else if self.succeeded.contains(&stage) {
+            Some("secrets-needed")
+        } else if self
+            .uncounted
+            .get(&stage)
+            .is_some_and(|uncounted| uncounted + 1 == attempt)
+        {
+            Some("interrupted")
+        } else {
+            Some("retry")
         }
     }
 

@@ -4,7 +4,10 @@ use crate::{
     capability::Leaves,
     failure::Failure,
     grant::{Decision, DecisionLog},
-    journal::Journal,
+    journal::{
+        Journal,
+        replay::{EffectHistory, EffectState},
+    },
     name::StageName,
     service::effect::{Begun, EffectLog, Intent},
 };
@@ -22,7 +25,10 @@ pub struct Ledger {
 }
 
 struct Entry {
-    intent: Intent,
+    key: String,
+    function: String,
+    arguments: Json,
+    leaves: Leaves,
     state: &'static str,
 }
 
@@ -34,9 +40,35 @@ impl Ledger {
         }
     }
 
+    /// Takes in what an earlier process has done in this run.
+    pub fn remember(&self, stage: &StageName, effect: &EffectHistory) {
+        let state = match effect.state {
+            EffectState::Done(_) => "done",
+            EffectState::Unknown => "unknown",
+            EffectState::Failed(_) => "failed",
+        };
+        let entry = Entry {
+            key: effect.key.clone(),
+            function: effect.function.clone(),
+            arguments: effect.arguments.clone(),
+            leaves: effect.leaves,
+            state,
+        };
+        self.effects().entry(stage.clone()).or_default().push(entry);
+    }
+
+    /// What was found out about an effect of an earlier process.
+    pub fn settle(&self, key: &str, happened: bool) {
+        for entry in self.effects().values_mut().flatten() {
+            if entry.key == key && entry.state == "unknown" {
+                entry.state = if happened { "done" } else { "failed" };
+            }
+        }
+    }
+
     /// Stages whose effects have changed state that is still there, or may be.
     pub fn left_behind(&self) -> Vec<StageName> {
-        let is_state = |entry: &Entry| entry.intent.leaves == Leaves::State && entry.state != "failed";
+        let is_state = |entry: &Entry| entry.leaves == Leaves::State && entry.state != "failed";
         let effects = self.effects();
         let mut stages: Vec<_> = effects
             .iter()
@@ -53,13 +85,7 @@ impl Ledger {
         let entries = effects.get(stage).map(Vec::as_slice).unwrap_or_default();
         let happened = entries.iter().filter(|entry| entry.state != "failed");
         let shown = happened.map(|entry| {
-            let Intent {
-                key,
-                function,
-                arguments,
-                ..
-            } = &entry.intent;
-            json!({ "key": key, "function": function, "arguments": arguments, "state": entry.state })
+            json!({ "key": entry.key, "function": entry.function, "arguments": entry.arguments, "state": entry.state })
         });
         Json::Array(shown.collect())
     }
@@ -76,27 +102,40 @@ impl Ledger {
 
 impl EffectLog for Ledger {
     fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
-        let entry = Entry {
-            intent: intent.clone(),
-            state: "unknown",
-        };
-        self.effects()
-            .entry(intent.stage.clone())
-            .or_default()
-            .push(entry);
-        self.journal.begin(intent)
+        Box::pin(async move {
+            let entry = Entry {
+                key: intent.key.clone(),
+                function: intent.function.into(),
+                arguments: intent.arguments.clone(),
+                leaves: intent.leaves,
+                state: "unknown",
+            };
+            let stage = intent.stage.clone();
+            let begun = self.journal.begin(intent).await?;
+            if begun == Begun::Proceed {
+                let mut effects = self.effects();
+                let entries = effects.entry(stage).or_default();
+                // An attempt that was cut off had announced the same effect.
+                entries.retain(|known| known.key != entry.key || known.state == "done");
+                entries.push(entry);
+            }
+            Ok(begun)
+        })
     }
 
     fn finish(&self, key: String, outcome: Result<Json, Failure>) -> BoxFuture<'_, Result<(), Failure>> {
-        for entry in self
-            .effects()
-            .values_mut()
-            .flatten()
-            .filter(|entry| entry.intent.key == key)
-        {
-            // A failure that may have happened on the far side all the same stays unknown: only what says so failed.
-            entry.state = if outcome.is_ok() { "done" } else { "failed" };
+        let state = match &outcome {
+            Ok(_) => "done",
+            Err(failure) if failure.may_have_happened() => "unknown",
+            Err(_) => "failed",
+        };
+        // The last one: an attempt before this one may have had the same effect.
+        let mut effects = self.effects();
+        let of_key = effects.values_mut().flatten().filter(|entry| entry.key == key);
+        if let Some(entry) = of_key.last() {
+            entry.state = state;
         }
+        drop(effects);
         self.journal.finish(key, outcome)
     }
 }

@@ -3,7 +3,10 @@
 pub mod attempt;
 pub mod driver;
 pub mod ledger;
+mod probe;
+pub mod recover;
 pub mod scratch;
 pub mod wiring;
 
-pub use driver::{Ended, Exit, Options, Run, Stop};
+pub use driver::{Ended, Exit, Options, Run, Start, Stop};
+pub use probe::Assumed;

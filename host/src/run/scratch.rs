@@ -32,6 +32,8 @@ impl ScratchPool {
     /// # Errors
     /// `storage.failed`.
     pub fn new(root: &Path) -> Result<Arc<Self>, Failure> {
+        // What a process that was killed has left: nobody else works in this run's scratch.
+        let _ = fs::remove_dir_all(root);
         Ok(Arc::new(Self {
             root: private_directory(root)?,
             free: Mutex::default(),

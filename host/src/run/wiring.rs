@@ -56,6 +56,11 @@ impl Wiring {
         })
     }
 
+    /// Where the run's artifacts are.
+    pub fn artifacts(&self) -> &artifact::Store {
+        &self.artifacts
+    }
+
     /// The services of one attempt: they share nothing with another's but the run's stores.
     pub fn services(&self, making: &Making<'_>) -> Services {
         let secrets = Arc::new(Secrets::new(self.secrets.clone()));

@@ -44,6 +44,8 @@ pub struct Effects {
     seen: Mutex<HashMap<String, u64>>,
     /// True while a planner runs: every effect is refused.
     read_only: bool,
+    /// True while the stage is undone: its calls are not those of the stage, even where they look the same.
+    is_undo: bool,
 }
 
 impl Effects {
@@ -54,6 +56,16 @@ impl Effects {
             log,
             seen: Mutex::new(HashMap::new()),
             read_only,
+            is_undo: false,
+        }
+    }
+
+    /// The effects of the stage's undo.
+    #[must_use]
+    pub fn of_undo(self) -> Self {
+        Self {
+            is_undo: true,
+            ..self
         }
     }
 
@@ -84,8 +96,11 @@ impl Effects {
         if let Begun::AlreadyDone(result) = self.log.begin(intent).await? {
             return Ok(result);
         }
+        failpoint!("effect.announced");
         let outcome = effect().await;
+        failpoint!("effect.done");
         self.log.finish(key, outcome.clone()).await?;
+        failpoint!("effect.written");
         outcome
     }
 
@@ -106,7 +121,12 @@ impl Effects {
     }
 
     fn key(&self, function: &str, arguments: &Json) -> String {
-        let call = serde_json::json!([self.run, self.stage.as_str(), function, arguments]).to_string();
+        let stage = self.stage.as_str();
+        let call = match self.is_undo {
+            false => serde_json::json!([self.run, stage, function, arguments]),
+            true => serde_json::json!([self.run, stage, "undo", function, arguments]),
+        };
+        let call = call.to_string();
         let mut seen = self
             .seen
             .lock()

@@ -33,7 +33,7 @@ use windlass::{
     plan,
     report::redact::Redactor,
     run::{
-        Ended, Exit, Options, Run, Stop, attempt::Workshop, ledger::Ledger, scratch::ScratchPool,
+        Ended, Exit, Options, Run, Start, Stop, attempt::Workshop, ledger::Ledger, scratch::ScratchPool,
         wiring::Wiring,
     },
     sandbox::{Loaded, Sandbox, SandboxSettings},
@@ -137,6 +137,7 @@ impl Project {
             env_files: Vec::new(),
             reader: &|path| std::fs::read_to_string(path),
             process_env: &|_| None,
+            recorded_env: None,
             missing: MissingValues::Refuse,
         });
         read.map(|(pipeline, _)| pipeline)
@@ -216,6 +217,7 @@ impl Project {
             jobs,
             timeout: None,
             left_out: Vec::new(),
+            assumed: HashMap::new(),
         };
         let run = Run {
             id,
@@ -223,6 +225,7 @@ impl Project {
             journal: journal.clone(),
             ledger,
             options,
+            start: Start::New,
             events,
             stop,
         };

@@ -1,0 +1,193 @@
+//! `windlass rollback`: undoes a finished run, after saying what that means.
+
+use super::{
+    Result,
+    arguments::{ProjectArguments, RollbackArguments},
+    exit_code::ExitCode,
+    print::Printer,
+    project::Project,
+    recorded::{self, Recorded},
+    resume::left_out,
+    run::{Again, Ready, runtime},
+};
+use crate::{
+    event::{RunStatus, StageStatus},
+    failure::{Failure, Turn},
+    journal::{RunHistory, replay::Standing},
+    plan::Plan,
+    schedule::Event,
+};
+use std::{
+    collections::HashMap,
+    io::{BufRead, IsTerminal},
+};
+
+pub(super) fn rollback(
+    arguments: &ProjectArguments,
+    command: &RollbackArguments,
+    printer: &Printer,
+) -> Result<ExitCode> {
+    let project = Project::find(arguments, printer)?;
+    let is_meant = |history: &RunHistory| !history.is_resumable && history.status != RunStatus::RolledBack;
+    let named = command.choice.run.as_deref();
+    let recorded = recorded::find(&project, named, "to roll back", &is_meant, printer)?;
+    if recorded.history.is_resumable {
+        let id = &recorded.history.id;
+        let message = format!("run {id} has not ended: only a finished run is rolled back");
+        return printer.stop(
+            &Failure::new(Turn::Operator, "rollback.unfinished", message)
+                .help(format!("windlass resume {id}")),
+        );
+    }
+    let (planned, approved) = recorded::plan_again(&project, &recorded, printer)?;
+    let past = command.after_restoring.is_some();
+    let meaning = Meaning::of(&planned.plan, &recorded.history, past);
+    meaning.say(&recorded.history, printer);
+    if let Some(failure) = meaning.refused(&recorded.history) {
+        return printer.stop(&failure);
+    }
+    if meaning.undone.is_empty() {
+        printer.say("nothing of this run can be undone");
+        return Ok(ExitCode::NOT_CLEAN);
+    }
+    confirm(command.yes, printer)?;
+    let Recorded { state, history } = recorded;
+    let ready = Ready {
+        left_out: left_out(&planned.plan, &history),
+        inputs: history.inputs.clone().unwrap_or_default(),
+        again: Some(Again {
+            history,
+            goes_on: Event::RollBack { past },
+            assumed: HashMap::new(),
+        }),
+        project,
+        planned,
+        approved,
+        state,
+        ephemeral: false,
+    };
+    runtime(printer)?.block_on(ready.run(&command.conduct, printer))
+}
+
+/// What a rollback would do.
+struct Meaning {
+    /// In the order of undoing.
+    undone: Vec<String>,
+    /// Completed and not undone: nothing to undo, or nobody who can.
+    stay: Vec<String>,
+    /// The last point of no return that was passed.
+    barrier: Option<String>,
+}
+
+impl Meaning {
+    fn of(plan: &Plan, history: &RunHistory, past: bool) -> Self {
+        let mut meaning = Self {
+            undone: Vec::new(),
+            stay: Vec::new(),
+            barrier: None,
+        };
+        let mut ended: Vec<(usize, i64)> = history
+            .stages
+            .iter()
+            .enumerate()
+            .take(plan.finally_from)
+            .filter(|(_, stage)| {
+                let is_undone = stage.compensated.as_ref().is_some_and(|undo| undo.succeeded);
+                let did_something = matches!(
+                    stage.standing,
+                    Standing::Ended(
+                        StageStatus::Succeeded
+                            | StageStatus::Failed
+                            | StageStatus::Cancelled
+                            | StageStatus::TimedOut
+                    )
+                );
+                did_something && !is_undone
+            })
+            .map(|(number, stage)| (number, stage.finished_ms.unwrap_or_default()))
+            .collect();
+        ended.sort_by_key(|(number, at)| std::cmp::Reverse((*at, *number)));
+        for (number, _) in ended {
+            let planned = &plan.stages[number];
+            let name = planned.stage.name.to_string();
+            let succeeded = history.stages[number].standing == Standing::Ended(StageStatus::Succeeded);
+            if planned.stage.point_of_no_return && succeeded && meaning.barrier.is_none() {
+                meaning.barrier = Some(name.clone());
+            }
+            let is_behind = meaning.barrier.is_some() && !past;
+            match planned.is_undoable() && !is_behind {
+                true => meaning.undone.push(name),
+                false => meaning.stay.push(name),
+            }
+        }
+        meaning
+    }
+
+    fn say(&self, history: &RunHistory, printer: &Printer) {
+        printer.say(&format!(
+            "rolling back run {} of {}:",
+            history.id, history.pipeline
+        ));
+        for name in &self.undone {
+            printer.say(&format!("  undo  {name}"));
+        }
+        for name in &self.stay {
+            printer.say(&format!(
+                "  keep  {name}: it cannot be undone by its plugin, or lies before a point of no return"
+            ));
+        }
+    }
+
+    fn refused(&self, history: &RunHistory) -> Option<Failure> {
+        let barrier = self.barrier.as_ref().filter(|_| self.undone.is_empty())?;
+        let message =
+            format!("stage `{barrier}` is a point of no return, and nothing behind it is left to undo");
+        let backup = history.stages.iter().find_map(|stage| {
+            let report = stage.report.as_ref()?;
+            let id = report
+                .outputs
+                .get("id")
+                .or_else(|| report.outputs.get("backup"))?;
+            let is_backup = stage
+                .plugin
+                .as_ref()
+                .is_some_and(|plugin| plugin.name == "backup");
+            is_backup.then(|| id.as_str().map_or_else(|| id.to_string(), String::from))
+        });
+        let help = match backup {
+            Some(id) => format!(
+                "restore the backup that this run took ({id}), then `windlass rollback {} --after-restoring {id}`",
+                history.id
+            ),
+            None => format!(
+                "this run took no backup: restore another one, then `windlass rollback {} --after-restoring BACKUP`",
+                history.id
+            ),
+        };
+        Some(Failure::new(Turn::Operator, "rollback.no-return", message).help(help))
+    }
+}
+
+fn confirm(yes: bool, printer: &Printer) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return printer.stop(
+            &Failure::new(
+                Turn::Operator,
+                "usage.confirm",
+                "nothing was done: this needs a yes",
+            )
+            .help("add --yes"),
+        );
+    }
+    printer.say("go on? [y/N]");
+    let mut answer = String::new();
+    let read = stdin.lock().read_line(&mut answer);
+    if read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
+        return Ok(());
+    }
+    printer.stop(&Failure::new(Turn::Operator, "usage.confirm", "nothing was done"))
+}

@@ -1,0 +1,142 @@
+//! What became of an effect that a crash has cut off: the host looks where it can tell, then the plugin is asked, then the person
+//! who said `--assume`. What nobody knows stops the stage; nothing is done twice on a guess.
+
+use super::{attempt::Workshop, ledger::Ledger, recover::UnknownEffect};
+use crate::{
+    artifact::Reference,
+    event::RunEvent,
+    failure::{Failure, Turn},
+    journal::Journal,
+    name::{RunId, StageName},
+    pipeline::expression::Outputs,
+    sandbox::Reconciled,
+};
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// What a person says of a stage's unknown effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assumed {
+    Done,
+    NotDone,
+}
+
+/// The unknown effects of one stage, and whoever may know.
+pub(super) struct Settling {
+    pub(super) stage: usize,
+    pub(super) name: StageName,
+    pub(super) effects: Vec<UnknownEffect>,
+    pub(super) assumed: Option<Assumed>,
+    pub(super) run: RunId,
+    pub(super) outputs: Outputs,
+    pub(super) workshop: Arc<Workshop>,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) events: mpsc::Sender<RunEvent>,
+}
+
+/// What is known of an effect.
+enum Found {
+    /// With the result that the host function answers with.
+    Done(Json),
+    NotDone,
+    Unknown,
+}
+
+impl Settling {
+    /// Finds out about every effect, and writes it down.
+    ///
+    /// # Errors
+    /// `effect.unknown` for the first that nobody knows; those before it are settled.
+    pub(super) async fn settle(self) -> Result<(), Failure> {
+        for effect in &self.effects {
+            let found = match self.look(effect)? {
+                Found::Unknown => self.ask(effect).await?,
+                found => found,
+            };
+            let result = match (found, self.assumed) {
+                (Found::Done(result), _) => Some(result),
+                (Found::NotDone, _) | (Found::Unknown, Some(Assumed::NotDone)) => None,
+                (Found::Unknown, Some(Assumed::Done)) => Some(answer_of(effect)),
+                (Found::Unknown, None) => return Err(self.unknown(effect)),
+            };
+            self.ledger.settle(&effect.key, result.is_some());
+            self.journal.settle(&effect.key, result);
+        }
+        Ok(())
+    }
+
+    /// What the host can see by itself.
+    fn look(&self, effect: &UnknownEffect) -> Result<Found, Failure> {
+        match effect.function.as_str() {
+            "artifacts.write" => self.artifact(effect),
+            // Making what is there already changes nothing.
+            "sql.create" => Ok(Found::NotDone),
+            _ => Ok(Found::Unknown),
+        }
+    }
+
+    /// Published under its name with this digest, or not at all: the store publishes whole.
+    fn artifact(&self, effect: &UnknownEffect) -> Result<Found, Failure> {
+        let text = |key: &str| effect.arguments[key].as_str().unwrap_or_default();
+        let reference = Reference::parse(&self.run, &format!("{}/{}", self.name, text("name")))?;
+        match self.workshop.wiring.artifacts().find(&reference) {
+            Ok(found) if found.digest == text("digest") => Ok(Found::Done(json!(found))),
+            Ok(_) => Ok(Found::Unknown),
+            Err(failure) if failure.matches("artifact.missing") => Ok(Found::NotDone),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn ask(&self, effect: &UnknownEffect) -> Result<Found, Failure> {
+        if !self.workshop.can_reconcile(self.stage) {
+            return Ok(Found::Unknown);
+        }
+        let shown = effect.to_json();
+        let answer = self.workshop.reconcile(
+            self.stage,
+            self.run.clone(),
+            &self.outputs,
+            &shown,
+            self.ledger.clone(),
+            self.events.clone(),
+        );
+        Ok(match answer.await? {
+            Reconciled::Done => Found::Done(answer_of(effect)),
+            Reconciled::NotDone => Found::NotDone,
+            Reconciled::Unknown => Found::Unknown,
+        })
+    }
+
+    fn unknown(&self, effect: &UnknownEffect) -> Failure {
+        let name = &self.name;
+        let message = format!(
+            "stage `{name}` was cut off during `{}` ({}), and whether it happened is not known",
+            effect.function,
+            shown(&effect.arguments)
+        );
+        Failure::new(Turn::Operator, "effect.unknown", message).help(format!(
+            "look whether it happened, then `windlass resume {run} --assume '{name}=done'` or `--assume '{name}=not-done'`",
+            run = self.run
+        ))
+    }
+}
+
+/// What the host function answers for an effect that is known to have happened, where its own answer is lost.
+fn answer_of(effect: &UnknownEffect) -> Json {
+    match effect.function.as_str() {
+        "http.request" => json!({ "status": 200 }),
+        "sql.transact" => json!({ "rows-affected": [] }),
+        _ => json!({ "reconciled": true }),
+    }
+}
+
+fn shown(arguments: &Json) -> String {
+    const LONGEST: usize = 200;
+    let text = arguments.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,49 @@
+//! Named places where the crash harness stops this process as the system would: with SIGKILL, nothing flushed, nothing said.
+//!
+//! Without the feature `failpoints` the macro is nothing. With it, `WINDLASS_FAILPOINT=<name>:<n>` kills at the n-th time the place
+//! is reached, counted from 1, and `WINDLASS_FAILPOINT_TRACE=<file>` appends the name of every place that is reached.
+
+/// A place where a crash is tried.
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        $crate::support::failpoint::reached($name);
+    };
+}
+
+#[cfg(feature = "failpoints")]
+pub use armed::reached;
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::{
+        env,
+        fs::OpenOptions,
+        io::Write,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+
+    /// Called by the macro.
+    pub fn reached(name: &str) {
+        if let Some(path) = env::var_os("WINDLASS_FAILPOINT_TRACE") {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            // The trace is the harness's: where it cannot be written, the harness finds no kill points and fails.
+            let _ = file.and_then(|mut file| writeln!(file, "{name}"));
+        }
+        let Ok(armed) = env::var("WINDLASS_FAILPOINT") else {
+            return;
+        };
+        let Some((wanted, count)) = armed.rsplit_once(':') else {
+            return;
+        };
+        if wanted == name && count.parse() == Ok(REACHED.fetch_add(1, Ordering::SeqCst) + 1) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            // The signal is on its way.
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
