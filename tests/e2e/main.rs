@@ -6,5 +6,6 @@ mod hostile;
 mod locks;
 mod mutations;
 mod quickstart;
+mod resume;
 mod secrets;
 mod vault;

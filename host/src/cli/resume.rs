@@ -46,9 +46,9 @@ pub(super) fn resume(
         );
     }
     let (planned, approved) = recorded::plan_again(&project, &recorded, printer)?;
-    let assumed = assumed(&planned.plan, &command.assume).or_else(|failure| {
+    let assumed = assumed(&planned.plan, &command.assume).map_err(|failure| {
         printer.failure(&failure);
-        Err(Stopped(ExitCode::USAGE))
+        Stopped(ExitCode::USAGE)
     })?;
     let Recorded { state, history } = recorded;
     let ready = Ready {

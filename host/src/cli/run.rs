@@ -126,12 +126,12 @@ impl Ready {
         };
         let _live = match self.ephemeral {
             true => None,
-            false => Some(live::hold(&self.state, &id).or_else(|failure| {
+            false => Some(live::hold(&self.state, &id).map_err(|failure| {
                 printer.failure(&failure);
-                Err(Stopped(match failure.code.as_str() {
+                Stopped(match failure.code.as_str() {
                     "run.live" => ExitCode::LOCKED,
                     _ => exit_of(&failure),
-                }))
+                })
             })?),
         };
         let purpose = lock::Purpose {
