@@ -133,6 +133,8 @@ mod tests {
 
         fn log(&self, _: LogLine) {}
 
+        fn settle(&self, _: &str, _: Option<Json>) {}
+
         fn close(&self) -> BoxFuture<'static, Result<(), Failure>> {
             Box::pin(std::future::ready(Ok(())))
         }
