@@ -58,7 +58,7 @@ fn killed_at(name: &str, count: usize) -> usize {
 /// Types the command that the last screen names. A killed copy has not put anything in its place that a second one harms.
 fn assume(workspace: &Workspace, stopped: &Ended) -> Ended {
     let said = stopped.said();
-    assert!(said.contains("effect.unknown"), "{said}");
+    assert!(said.contains("whether it happened is not known"), "{said}");
     let (_, rest) = said.split_once("--assume '").expect("the command that goes on");
     let (stage, _) = rest.split_once('=').expect("a stage");
     workspace.windlass(["resume", "--assume", &format!("{stage}=not-done")])
