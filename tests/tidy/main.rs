@@ -200,3 +200,61 @@ fn every_item_of_the_interface_is_documented() {
         }
     }
 }
+
+/// First words of codes that no function of ours answers: they end an attempt, refuse a plugin or a file before anything starts, or are
+/// bugs of Windlass; and `http`, which answers in the codes of WASI.
+const NOT_ANSWERED: [&str; 6] = ["internal", "limit", "plugin", "origin", "http", "files"];
+
+#[test]
+fn every_code_that_a_service_answers_is_documented() {
+    let mut interface = Vec::new();
+    walk(&repository().join("wit"), &mut interface);
+    let manual: String = interface
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("readable"))
+        .collect();
+    let mut found = 0;
+    let mut wrong = Vec::new();
+    for path in sources().into_iter().filter(|path| answers(path)) {
+        let text = fs::read_to_string(&path).expect("readable");
+        for code in codes(&text) {
+            found += 1;
+            let first = code.split('.').next().unwrap_or_default();
+            if !NOT_ANSWERED.contains(&first) && !manual.contains(&format!("`{code}`")) {
+                wrong.push(format!("{}: `{code}` is not in wit/", path.display()));
+            }
+        }
+    }
+    assert!(found > 50, "the codes are looked for where they are not: {found}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether the file has failures that a host function may answer.
+fn answers(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let is_test = ["tests.rs", "testing.rs"].contains(&name.as_str());
+    // A header's secret is a matter of `wasi:http`.
+    let is_http =
+        path.ends_with("service/http.rs") || path.parent().is_some_and(|parent| parent.ends_with("http"));
+    !is_test && !is_http && (module(path) == "service" || path.ends_with("secret/store.rs"))
+        || module(path) == "artifact"
+}
+
+/// The texts that look like a code. Names of effects look the same, and are no codes.
+fn codes(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let names_effect = |line: &str| line.contains("perform(") || line.contains("refuse_while_planning(");
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//") && !names_effect(line));
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let is_code = |text: &&str| text.split('.').count() == 2 && text.split('.').all(is_word);
+    // Between any two quotes: what looks like a code there is one.
+    let quoted = lines.flat_map(|line| line.split('"'));
+    quoted.filter(is_code).map(String::from).collect()
+}
