@@ -1,7 +1,10 @@
 //! What a component asks for: undeclared, of another ABI, declared and not needed.
 
 use serde_json::json;
-use windlass::service::link::{Interfaces, Kind};
+use windlass::{
+    capability::Capability,
+    service::link::{Interfaces, Kind},
+};
 use windlass_tests::{
     attempt::Setup,
     component::{component, guest},
@@ -82,7 +85,18 @@ async fn declared_and_not_needed_is_a_stub_that_denies() {
     assert_eq!(undeclared.code, "plugin.undeclared-import");
 
     let setup = Setup::with(json!({ "do": "use-ungranted" })).stub("windlass:tcp/probe");
-    let denied = setup.run(&guest("hostile")).await.outcome.expect_err("denied");
+    let ended = setup.run(&guest("hostile")).await;
+    let written: Vec<_> = ended
+        .decisions
+        .iter()
+        .map(|decision| (decision.capability, decision.value.as_str(), decision.allowed))
+        .collect();
+    assert_eq!(
+        written,
+        [(Capability::Tcp, "windlass:tcp/probe.connect", false)],
+        "the decision is written down"
+    );
+    let denied = ended.outcome.expect_err("denied");
     assert_eq!(denied.code, "grant.denied");
     assert!(
         denied.message.contains("windlass:tcp/probe.connect"),

@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 use serde_json::{Value as Json, json};
 use std::{
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -65,6 +65,8 @@ pub struct Ended {
     pub usage: Usage,
     /// The messages of its log.
     pub log: Vec<String>,
+    /// What the stage asked for, and whether it may.
+    pub decisions: Vec<Decision>,
     pub elapsed: Duration,
 }
 
@@ -125,8 +127,13 @@ impl Setup {
             }
             log
         });
+        let decisions = Arc::new(Decisions::default());
         let AttemptResult { outcome, usage } = match sandbox().load(component).await {
-            Ok(loaded) => sandbox().call(&loaded, self.attempt(sender), Call::Run).await,
+            Ok(loaded) => {
+                sandbox()
+                    .call(&loaded, self.attempt(sender, decisions.clone()), Call::Run)
+                    .await
+            }
             Err(failure) => {
                 drop(sender);
                 AttemptResult {
@@ -135,18 +142,21 @@ impl Setup {
                 }
             }
         };
+        let log = listen.await.expect("ends with the attempt");
+        let decisions = std::mem::take(&mut *decisions.0.lock().expect("not poisoned"));
         Ended {
             outcome: outcome.map(|answer| match answer {
                 Answer::Outcome(outcome) => outcome,
                 other => panic!("`run` answers an outcome, not {other:?}"),
             }),
             usage,
-            log: listen.await.expect("ends with the attempt"),
+            decisions,
+            log,
             elapsed: started.elapsed(),
         }
     }
 
-    fn attempt(self, events: mpsc::Sender<RunEvent>) -> Attempt {
+    fn attempt(self, events: mpsc::Sender<RunEvent>, decisions: Arc<Decisions>) -> Attempt {
         let stage = StageName::new("stage").expect("valid");
         let run = RunId::new(1, [7; 10]);
         let entry = |(capability, text): &(Capability, &str)| Entry {
@@ -169,7 +179,7 @@ impl Setup {
                 deadline: Some(Instant::now() + self.time),
                 cancel: self.cancel,
             },
-            granter: Granter::new(Arc::new(grant), Arc::new(Unwritten)),
+            granter: Granter::new(Arc::new(grant), decisions),
             effects: Arc::new(Effects::new(run.to_string(), stage, Arc::new(Unwritten), false)),
             services: self.services,
             interfaces: self.interfaces,
@@ -181,12 +191,17 @@ impl Setup {
     }
 }
 
-/// Decisions and effects that nobody reads.
-struct Unwritten;
+#[derive(Default)]
+struct Decisions(Mutex<Vec<Decision>>);
 
-impl DecisionLog for Unwritten {
-    fn record(&self, _decision: &Decision) {}
+impl DecisionLog for Decisions {
+    fn record(&self, decision: &Decision) {
+        self.0.lock().expect("not poisoned").push(decision.clone());
+    }
 }
+
+/// Effects that nobody reads.
+struct Unwritten;
 
 impl EffectLog for Unwritten {
     fn begin(&self, _intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {

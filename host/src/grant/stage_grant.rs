@@ -93,6 +93,17 @@ impl Granter {
         &self.grant
     }
 
+    /// Writes down a call of something that was never granted; `value` says what was called.
+    pub fn deny(&self, capability: Capability, value: &str) {
+        self.log.record(&Decision {
+            stage: self.grant.stage.clone(),
+            capability,
+            value: value.into(),
+            allowed: false,
+            rule: None,
+        });
+    }
+
     /// Whether the stage may use `capability` for `value`.
     ///
     /// # Errors

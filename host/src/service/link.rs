@@ -4,7 +4,7 @@
 
 use super::State;
 use crate::{
-    capability::{ABI, ALWAYS_LINKED},
+    capability::{ABI, ALWAYS_LINKED, TABLE},
     failure::{Failure, Turn},
     wit::{self, Abort},
 };
@@ -182,7 +182,15 @@ fn link_denial(
     function: &str,
 ) -> wasmtime::Result<()> {
     let called = format!("{interface}.{function}");
+    // Of several capabilities that share an interface the stub cannot tell which the call is about: the first stands for it.
+    let capability = TABLE
+        .iter()
+        .find(|row| row.interfaces.contains(&interface))
+        .map(|row| row.capability);
     stub.func_new_async(function, move |store, function, _, results| {
+        if let Some(capability) = capability {
+            store.data().granter.deny(capability, &called);
+        }
         let denial = denied(store.data(), &called);
         Box::new(async move { answer(&function, denial, results) })
     })
@@ -221,7 +229,6 @@ fn answer(function: &ComponentFunc, denial: Failure, results: &mut [Val]) -> was
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::TABLE;
 
     #[test]
     fn versions() {
