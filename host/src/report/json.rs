@@ -374,7 +374,7 @@ mod tests {
             (&json!("failed"), &json!(2))
         );
         assert_eq!(failed["error"]["code"], "check.failed");
-        assert_eq!(lines[11]["exit"], json!({ "code": 1, "reason": "stage-failed" }));
+        assert_eq!(lines[11]["exit"], json!({ "code": 1, "reason": "failed" }));
         assert_eq!(lines[3]["outputs"], json!({ "version": 3 }));
         assert!(
             text.starts_with(r#"{"v":1,"ts":"2023-11-14T22:13:20.000Z","run":""#),

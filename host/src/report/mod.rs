@@ -174,7 +174,7 @@ pub(crate) mod samples {
             RunEvent::RunFinished {
                 status: RunStatus::RolledBack,
                 exit: 1,
-                reason: "stage-failed".into(),
+                reason: "failed".into(),
                 duration_ms: 61_000,
                 next: Some("windlass run --from web".into()),
             },

@@ -198,12 +198,12 @@ mod tests {
         run 01hf7yat000000000000000000 of shop started: 3 stages
         [migrate] started: migrate sha256:0123456789ab
         [migrate] applying 003 check=web
-        [migrate] succeeded in 1.2 s: 3 migrations applied
+        [migrate] ✓ succeeded in 1.2 s: 3 migrations applied
         [web] started: health-check sha256:0123456789ab
         [web] attempt 1 failed [check.failed]: `web` answered 301, expected 200; again in 2.0 s
         [web] started: health-check sha256:0123456789ab, attempt 2
         [web] warning: still 301 check=web
-        [web] failed in 1.2 s: `web` answered 301, expected 200
+        [web] ✗ failed in 1.2 s: `web` answered 301, expected 200
         [migrate] undone: back to version 2
         ");
     }
@@ -212,7 +212,7 @@ mod tests {
     fn groups_are_whole() {
         let text = shown(Some(Ci::GitHub));
         let group = "::group::stage migrate\n[migrate] started: migrate sha256:0123456789ab\n[migrate] applying 003 \
-                     check=web\n[migrate] succeeded in 1.2 s: 3 migrations applied\n::endgroup::\n";
+                     check=web\n[migrate] ✓ succeeded in 1.2 s: 3 migrations applied\n::endgroup::\n";
         assert!(text.contains(group), "{text}");
         assert!(
             text.contains("::error title=stage web::`web` answered 301, expected 200\n"),

@@ -1,5 +1,5 @@
 //! The last screen of a run. For a failed one in this order: the cause in one line; stage, plugin and digest; the last log
-//! lines; the real reply; what was undone and what not; what to type next; the plugin's stack; help; whose turn it is.
+//! lines; the real reply; what was undone and what not; the plugin's stack; help; whose turn it is; what to type next.
 
 use super::{
     duration, short_digest,
@@ -62,14 +62,14 @@ pub fn render(story: &Story, palette: Palette) -> String {
     if end.status != RunStatus::Succeeded {
         render_undone(&mut text, story);
     }
-    if let Some(next) = &end.next {
-        line(&mut text, "  next: ", next);
-    }
     for (name, _, failure) in &failures {
         if failures.len() > 1 {
             line(&mut text, "  ", &format!("stage {name}:"));
         }
         render_advice(&mut text, failure);
+    }
+    if let Some(next) = &end.next {
+        line(&mut text, "  next: ", next);
     }
     render_end(&mut text, story, end, palette);
     text
@@ -81,16 +81,16 @@ fn was_cancelled(stage: &StageStory) -> bool {
     status == Some(StageStatus::Cancelled)
 }
 
-/// One line for a finished attempt: `succeeded in 1.2 s: summary`.
+/// One line for a finished attempt: `✓ succeeded in 1.2 s: summary`. The mark says no more than the word.
 pub fn finished_line(report: &StageReport, palette: Palette) -> String {
     let word = match (report.status, report.changed) {
-        (StageStatus::Succeeded, true) => palette.green("succeeded"),
-        (StageStatus::Succeeded, false) => palette.green("unchanged"),
-        (StageStatus::Failed, _) => palette.red("failed"),
-        (StageStatus::Denied, _) => palette.red("denied"),
-        (StageStatus::TimedOut, _) => palette.red("timed out"),
-        (StageStatus::Skipped, _) => palette.yellow("skipped"),
-        (StageStatus::Cancelled, _) => palette.yellow("cancelled"),
+        (StageStatus::Succeeded, true) => palette.green("✓ succeeded"),
+        (StageStatus::Succeeded, false) => palette.green("✓ unchanged"),
+        (StageStatus::Failed, _) => palette.red("✗ failed"),
+        (StageStatus::Denied, _) => palette.red("✗ denied"),
+        (StageStatus::TimedOut, _) => palette.red("✗ timed out"),
+        (StageStatus::Skipped, _) => palette.yellow("- skipped"),
+        (StageStatus::Cancelled, _) => palette.yellow("- cancelled"),
     };
     let said = match &report.failure {
         Some(failure) => failure.message.lines().next().unwrap_or_default(),
@@ -314,10 +314,10 @@ mod tests {
             | Location: https://web/up
           status: 301
           undone: migrate: back to version 2
-          next: windlass run --from web
           help: let the check expect 301, or give it the address behind the redirect
           turn: the environment (a service, disk or network)
-        run 01hf7yat000000000000000000 failed and was rolled back in 1 min 1 s: 1 succeeded, 1 failed, 1 not reached (exit 1, stage-failed)
+          next: windlass run --from web
+        run 01hf7yat000000000000000000 failed and was rolled back in 1 min 1 s: 1 succeeded, 1 failed, 1 not reached (exit 1, failed)
         ");
     }
 

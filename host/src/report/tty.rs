@@ -232,7 +232,7 @@ mod tests {
         tty.finish();
         let end = drawn.take();
         for part in [
-            "[migrate] succeeded in 1.2 s: 3 migrations applied",
+            "[migrate] ✓ succeeded in 1.2 s: 3 migrations applied",
             "next: windlass run --from web",
         ] {
             assert!(end.contains(part), "{part} in\n{end}");
