@@ -6,10 +6,11 @@ cd "$(dirname "$0")/.."
 need_rust
 
 # The real parts: openssl makes the encrypted files that secrets are read from, python3 prints secrets in many forms, skopeo
-# judges images, PostgreSQL is migrated, rvault is asked for secrets.
+# judges images and docker-compose resolved compose files, PostgreSQL is migrated, rvault is asked for secrets.
 missing=""
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v python3 >/dev/null 2>&1 || missing="$missing python3"
+command -v docker-compose >/dev/null 2>&1 || missing="$missing docker-compose"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 [ -x /usr/lib/postgresql/15/bin/initdb ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql-15"
 # shellcheck disable=SC2086 # several words are meant

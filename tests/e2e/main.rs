@@ -1,5 +1,6 @@
 //! The real binary against whole projects.
 
+mod compose;
 mod contract;
 mod exit_codes;
 mod hostile;

@@ -95,17 +95,10 @@ impl Canonical<'_> {
         let wanted = if whole { "a whole number" } else { "a number" };
         let number = match &node.kind {
             Kind::Number(number) => Some(number.clone()),
-            Kind::Text(text) => {
-                let integer = text.trim().parse::<i64>().ok().map(Into::into);
-                integer.or_else(|| {
-                    text.trim()
-                        .parse::<f64>()
-                        .ok()
-                        .and_then(serde_json::Number::from_f64)
-                })
-            }
+            Kind::Text(text) => value::number(text),
             _ => None,
         };
+        let number = number.map(value::plain);
         match number.filter(|number| !whole || number.is_i64()) {
             Some(number) => Some(Node::new(Kind::Number(number), node.span)),
             None => self.wrong(&node, what, wanted),
@@ -243,7 +236,7 @@ impl Canonical<'_> {
             let nothing = value.is_null();
             let value = self.value(value, of, &format!("`{key}` in {what}"));
             // `networks: { front: }` says that there is one, and nothing about it.
-            let value = value.or_else(|| nothing.then(|| Node::new(Kind::Map(Vec::new()), span)));
+            let value = value.or_else(|| nothing.then(|| Node::new(empty(of), span)));
             if let Some(value) = value {
                 made.push(Entry { key, key_span, value });
             }
@@ -311,6 +304,15 @@ impl Canonical<'_> {
         let mut made = Node::new(Kind::Map(made), node.span);
         if let Some(finish) = object.finish {
             finish(self, &mut made);
+        }
+        Some(made)
+    }
+
+    /// As [`Self::object`], without `x-` keys: nothing that comes after a form of its own knows which keys it has.
+    pub(super) fn closed(&mut self, node: Node, object: &'static Object, what: &str) -> Option<Node> {
+        let mut made = self.object(node, object, what)?;
+        if let Kind::Map(entries) = &mut made.kind {
+            entries.retain(|entry| !entry.key.starts_with("x-"));
         }
         Some(made)
     }
@@ -404,6 +406,14 @@ fn nothing(bare: Bare) -> Kind {
     match bare {
         Bare::Inherited => Kind::Null,
         Bare::Empty => Kind::Text(String::new()),
+    }
+}
+
+/// What a name says that has nothing behind it.
+fn empty(of: &Shape) -> Kind {
+    match of {
+        Shape::Scalar => Kind::Text(String::new()),
+        _ => Kind::Map(Vec::new()),
     }
 }
 

@@ -121,6 +121,7 @@ pub(crate) static SERVICE: Object = Object::new(
             ),
         ),
         key("post_start", List(&Object(&HOOK), Merge::Append)),
+        key("pre_start", List(&Object(&INIT), Merge::Append)),
         key("pre_stop", List(&Object(&HOOK), Merge::Append)),
         key("privileged", Bool),
         key("profiles", TEXTS),
@@ -168,6 +169,7 @@ pub(crate) static BUILD: Object = Object::new(
         key("labels", LABELS),
         key("network", Text),
         key("no_cache", Bool),
+        key("no_cache_filter", ONE_OR_TEXTS),
         key("platforms", TEXTS),
         key("privileged", Bool),
         key("provenance", Scalar),
@@ -401,6 +403,19 @@ static HOOK: Object = Object::new(
     &[
         required("command", COMMAND),
         key("environment", VARIABLES),
+        key("privileged", Bool),
+        key("user", Text),
+        key("working_dir", Text),
+    ],
+);
+
+static INIT: Object = Object::new(
+    "an init container",
+    &[
+        key("command", COMMAND),
+        key("environment", VARIABLES),
+        key("image", Text),
+        key("per_replica", Bool),
         key("privileged", Bool),
         key("user", Text),
         key("working_dir", Text),

@@ -16,7 +16,7 @@ pub(super) fn short(text: &str) -> Result<Vec<Json>, String> {
     if target.is_empty() || source == Some("") {
         return Err("a volume is [SOURCE:]TARGET[:OPTIONS], and neither side may be empty".to_string());
     }
-    let is_bind = source.is_some_and(is_path);
+    let is_bind = source.is_some_and(|source| is_path(source) || has_drive(text));
     let mut mount = json!({ "type": if is_bind { "bind" } else { "volume" } });
     if let Some(source) = source {
         mount["source"] = source.into();
@@ -33,20 +33,29 @@ pub(super) fn short(text: &str) -> Result<Vec<Json>, String> {
 }
 
 /// Whether a source is a place on the host and not the name of a volume.
-pub(super) fn is_path(source: &str) -> bool {
-    source.starts_with(['.', '/', '~', '\\']) || has_drive(source)
+fn is_path(source: &str) -> bool {
+    source.starts_with(['.', '/', '~', '\\'])
 }
 
-/// `C:\data` has a colon that separates nothing.
-pub(super) fn has_drive(text: &str) -> bool {
-    matches!(text.as_bytes(), [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic())
+/// `C:\data` has a colon that separates nothing. `c:/data` alone is a volume called `c`: only before another place is it a drive.
+fn has_drive(text: &str) -> bool {
+    match text.as_bytes() {
+        [letter, b':', b'\\', ..] => letter.is_ascii_alphabetic(),
+        [letter, b':', b'/', ..] => letter.is_ascii_alphabetic() && text[2..].contains(":/"),
+        _ => false,
+    }
+}
+
+/// Whether a source is a place on a machine with drives: nothing of here is laid before it.
+pub(super) fn is_drive(source: &str) -> bool {
+    matches!(source.as_bytes(), [letter, b':', b'\\' | b'/', ..] if letter.is_ascii_alphabetic())
 }
 
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
-        let drive = if has_drive(rest) { 2 } else { 0 };
+        let drive = if parts.is_empty() && has_drive(rest) { 2 } else { 0 };
         match rest[drive..].find(':') {
             Some(colon) => {
                 parts.push(&rest[..drive + colon]);
@@ -121,6 +130,14 @@ mod tests {
         check(
             "/data:ro",
             json!({ "type": "volume", "target": "/data", "read_only": true }),
+        );
+        check(
+            "v:/v:ro",
+            json!({ "type": "volume", "source": "v", "target": "/v", "read_only": true }),
+        );
+        check(
+            "C:/x:/y",
+            json!({ "type": "bind", "source": "C:/x", "target": "/y", "bind": { "create_host_path": true } }),
         );
         check(
             "C:\\x:/y",

@@ -1,7 +1,7 @@
 //! Values that have a form of their own: commands, health checks, hosts, limits.
 
 use super::{
-    canonical::{Canonical, scalar_text},
+    canonical::Canonical,
     keys::{self, MOUNT},
     mount,
     shape::{Merge, Shape},
@@ -114,7 +114,7 @@ pub(super) fn ulimit(reading: &mut Canonical<'_>, node: Node, what: &str) -> Opt
             super::shape::required("hard", Shape::Integer),
         ],
     );
-    reading.object(Node::new(Kind::Map(entries), span), &LIMITS, what)
+    reading.closed(Node::new(Kind::Map(entries), span), &LIMITS, what)
 }
 
 /// `all`, or a list of requests.
@@ -140,7 +140,7 @@ pub(super) fn external(reading: &mut Canonical<'_>, node: Node, what: &str) -> O
     static NAMED: super::shape::Object =
         super::shape::Object::new("`external`", &[super::shape::key("name", Shape::Text)]);
     match node.kind {
-        Kind::Map(_) => reading.object(node, &NAMED, what),
+        Kind::Map(_) => reading.closed(node, &NAMED, what),
         _ => reading.value(node, &Shape::Bool, what),
     }
 }
@@ -163,7 +163,7 @@ pub(super) fn finish_mount(reading: &mut Canonical<'_>, mount: &mut Node) {
         }
         return;
     };
-    let is_windows = scalar_text(&source).is_some_and(|text| mount::has_drive(&text));
+    let is_windows = source.text().is_some_and(mount::is_drive);
     if is_bind && !is_windows {
         mount.set("source", reading.absolute(source));
     }

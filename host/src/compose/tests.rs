@@ -138,6 +138,7 @@ fn amounts_have_one_spelling() {
     check_service("shm_size: 1024", json!("1024"));
     check_service("stop_grace_period: 90s", json!("1m30s"));
     check_service("cpus: \"0.5\"", json!(0.5));
+    check_service("cpus: 2.0", json!(2));
     check_service("init: \"yes\"", json!(true));
     check_service(
         "healthcheck: { test: curl x, interval: 1m30s, retries: \"3\" }",
@@ -163,6 +164,11 @@ fn variables() {
     ] {
         check_service(&format!("hostname: \"{text}\""), json!(expected));
     }
+}
+
+#[test]
+fn keys_are_not_interpolated() {
+    check_service("labels: { $SET: $SET }", json!({ "$SET": "value" }));
 }
 
 #[test]
@@ -497,4 +503,79 @@ services:
     assert_eq!(web.depends_on["db"].condition, model::Condition::Healthy);
     let shown = format!("{project:?}");
     assert!(shown.contains("PASSWORD") && !shown.contains("hidden"), "{shown}");
+}
+
+/// A value of a shape, with every key that it can have. What a form of its own looks like, its key tells.
+fn sample(shape: &shape::Shape, key: &str) -> Json {
+    use shape::Shape;
+    match shape {
+        Shape::Any | Shape::Text | Shape::Scalar | Shape::Path | Shape::Context => json!("a"),
+        Shape::Bool => json!(false),
+        Shape::Integer | Shape::Number | Shape::Size => json!(1),
+        Shape::Duration => json!("1s"),
+        Shape::Mode => json!("0440"),
+        Shape::Word(words) => json!(words[0]),
+        Shape::Pairs(_) => json!({ "a": "b" }),
+        Shape::Map(of) | Shape::Named(of, _) => json!({ "a": sample(of, key) }),
+        Shape::List(of, _) | Shape::OneOrList(of, _) => json!([sample(of, key)]),
+        Shape::Object(object) => {
+            let keys = object.keys.iter();
+            keys.map(|key| (key.name.to_string(), sample(&key.shape, key.name)))
+                .chain([("x-a".to_string(), json!({ "b": 1 }))])
+                .collect()
+        }
+        Shape::Special(_) => match key {
+            "test" => json!(["NONE"]),
+            "ulimits" => json!({ "soft": 1, "hard": 2, "x-a": 1 }),
+            "external" => json!(false),
+            "gpus" => json!("all"),
+            "extra_hosts" => json!(["a=1.2.3.4"]),
+            "additional_contexts" => json!({ "a": "b" }),
+            _ => json!(["a"]),
+        },
+    }
+}
+
+/// The tables of keys and the types are written apart; a key of one that the other lacks is found here.
+#[test]
+fn every_key_has_its_place_in_the_types() {
+    let base = json!({
+        "services": { "a": { "image": "x" } }, "networks": { "a": {} }, "volumes": { "a": {} }, "models": { "a": { "model": "m" } },
+        "secrets": { "a": { "file": "x" } }, "configs": { "a": { "file": "x" } },
+    });
+    let check = |document: Json, what: &str| {
+        let text = document.to_string();
+        let loaded = read(&[("compose.yaml", &text), ("a", "A=1\nservices: {}")], &["*"]);
+        assert!(
+            loaded.is_ok(),
+            "{what}: {:#?}",
+            loaded.err().map(|found| problems(&found))
+        );
+    };
+    let elsewhere = ["extends", "env_file", "label_file"];
+    for key in keys::SERVICE
+        .keys
+        .iter()
+        .filter(|key| !elsewhere.contains(&key.name))
+    {
+        let mut document = base.clone();
+        document["services"]["w"] = json!({ "image": "x", key.name: sample(&key.shape, key.name) });
+        check(document, key.name);
+    }
+    let sections = keys::TOP.keys.iter();
+    for section in sections.filter(|key| !["version", "name", "include", "services"].contains(&key.name)) {
+        let shape::Shape::Map(shape::Shape::Object(object)) = &section.shape else {
+            panic!("{} is a map of resources", section.name)
+        };
+        for key in object.keys {
+            let mut document = base.clone();
+            document[section.name]["a"][key.name] = sample(&key.shape, key.name);
+            if ["environment", "content", "driver"].contains(&key.name) && section.name != "networks" {
+                document[section.name]["a"]
+                    .as_object_mut()
+                    .map(|all| all.remove("file"));
+            }
+            check(document, &format!("{} {}", section.name, key.name));
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Words for amounts to amounts: sizes, spans of time, truths, modes of files. And back, in one spelling each.
 
+use serde_json::Number;
 use std::time::Duration;
 
 pub(super) const SIZE: &str =
@@ -14,6 +15,24 @@ pub(super) fn truth(text: &str) -> Option<bool> {
         "true" | "yes" | "on" | "y" | "t" | "1" => Some(true),
         "false" | "no" | "off" | "n" | "f" | "0" => Some(false),
         _ => None,
+    }
+}
+
+/// A number in text, which is where a variable puts it.
+pub(super) fn number(text: &str) -> Option<Number> {
+    let text = text.trim();
+    let integer = text.parse::<i64>().ok().map(Number::from);
+    integer.or_else(|| text.parse::<f64>().ok().and_then(Number::from_f64))
+}
+
+/// `2.0` is `2`.
+pub(super) fn plain(number: Number) -> Number {
+    /// Above this, floating-point numbers leave whole ones out.
+    const EXACT: f64 = 9.0e15;
+    let float = number.as_f64().filter(|_| number.is_f64());
+    match float.filter(|float| float.fract() == 0.0 && float.abs() < EXACT) {
+        Some(whole) => Number::from(whole as i64),
+        None => number,
     }
 }
 
@@ -90,14 +109,14 @@ pub(super) fn show_duration(span: Duration) -> String {
             shown += &format!("{amount}{unit}");
         }
     }
-    let nanoseconds = u64::from(span.subsec_nanos());
-    if nanoseconds == 0 && (!seconds.is_multiple_of(60) || shown.is_empty()) {
-        shown += &format!("{}s", seconds % 60);
+    let (rest, nanoseconds) = (seconds % 60, u64::from(span.subsec_nanos()));
+    if nanoseconds == 0 && (rest > 0 || shown.is_empty()) {
+        shown += &format!("{rest}s");
     } else if nanoseconds > 0 && seconds == 0 && nanoseconds % 1_000_000 == 0 {
         shown += &format!("{}ms", nanoseconds / 1_000_000);
     } else if nanoseconds > 0 {
         let fraction = format!("{nanoseconds:09}");
-        shown += &format!("{}.{}s", seconds % 60, fraction.trim_end_matches('0'));
+        shown += &format!("{rest}.{}s", fraction.trim_end_matches('0'));
     }
     shown
 }

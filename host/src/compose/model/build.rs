@@ -25,6 +25,8 @@ pub struct Build {
     pub cache_from: Vec<String>,
     pub cache_to: Vec<String>,
     pub no_cache: bool,
+    /// Stages that are built without the cache.
+    pub no_cache_filter: Vec<String>,
     pub pull: bool,
     pub network: Option<String>,
     /// `HOST=ADDRESS`.

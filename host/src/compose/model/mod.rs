@@ -14,8 +14,8 @@ pub use build::Build;
 pub use deploy::{Deploy, Limits, Placement, Reservations, Resources, RestartPolicy, Update, UpdateOrder};
 pub use resource::{Config, Network, Secret, Volume};
 pub use service::{
-    Attachment, Condition, Dependency, Device, Environment, FileGrant, Healthcheck, Hook, Logging, Mount,
-    MountKind, Port, Service, Ulimit,
+    Attachment, Condition, Dependency, Device, Environment, FileGrant, Healthcheck, Hook, InitContainer,
+    Logging, Mount, MountKind, Port, Service, Ulimit,
 };
 
 use indexmap::IndexMap;

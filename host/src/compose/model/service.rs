@@ -50,6 +50,8 @@ pub struct Service {
     pub stop_grace_period: Option<TimeSpan>,
     pub post_start: Vec<Hook>,
     pub pre_stop: Vec<Hook>,
+    /// Run to their ends before the service starts.
+    pub pre_start: Vec<InitContainer>,
     pub logging: Option<Logging>,
     pub attach: Option<bool>,
 
@@ -285,6 +287,21 @@ pub struct Device {
 pub struct Ulimit {
     pub soft: i64,
     pub hard: i64,
+}
+
+/// A container that runs to its end before those of the service start.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InitContainer {
+    /// `None`: the service's.
+    pub image: Option<String>,
+    pub command: Option<Vec<String>>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    pub privileged: bool,
+    pub environment: Environment,
+    /// Before each container of the service, and not once before all of them.
+    pub per_replica: bool,
 }
 
 /// A command that runs in the container after it started, or before it is stopped.
