@@ -244,10 +244,14 @@ fn answers(path: &Path) -> bool {
         || module(path) == "artifact"
 }
 
-/// The texts that look like a code. Names of effects look the same, and are no codes.
+/// The texts that look like a code. Names of effects and of failpoints look the same, and are no codes.
 fn codes(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
-    let names_effect = |line: &str| line.contains("perform(") || line.contains("refuse_while_planning(");
+    let names_effect = |line: &str| {
+        ["perform(", "refuse_while_planning(", "failpoint!("]
+            .iter()
+            .any(|call| line.contains(call))
+    };
     let lines = code
         .lines()
         .filter(|line| !line.trim_start().starts_with("//") && !names_effect(line));

@@ -142,7 +142,7 @@ mod tests {
         for part in [
             r#"<testsuite name="shop" tests="3" skipped="1" errors="0" failures="1" time="61.000""#,
             r#"<property name="exit.code" value="1"/>"#,
-            r#"<property name="exit.reason" value="stage-failed"/>"#,
+            r#"<property name="exit.reason" value="failed"/>"#,
             r#"<testcase name="migrate" classname="shop" time="1.250">"#,
             r#"<failure message="`web` answered 301, expected 200" type="check.failed">"#,
             "<rerunFailure ",
