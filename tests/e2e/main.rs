@@ -4,6 +4,7 @@ mod compose;
 mod contract;
 mod exit_codes;
 mod hostile;
+mod kept;
 mod locks;
 mod mutations;
 mod quickstart;

@@ -100,7 +100,7 @@ fn a_stage_waits_for_a_person() {
 }
 
 #[test]
-fn a_resume_uses_the_plan_of_the_start_and_refuses_without_its_plugins() {
+fn a_resume_uses_the_plan_of_the_start_and_finds_its_state_in_another_place() {
     let workspace = Workspace::new(WINDLASS);
     workspace.write("windlass.yaml", APPROVAL);
     workspace.windlass(["run"]).expect(4);

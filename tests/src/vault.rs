@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -16,10 +16,14 @@ use std::{
 const STARTS: usize = 5;
 /// Longer than any answer of a server on this machine.
 const ANSWER: Duration = Duration::from_secs(10);
+const CONFIGURATION: &str = "server.hcl";
 
 /// Killed when dropped.
 pub struct Vault {
     server: Child,
+    program: PathBuf,
+    /// Configuration and storage.
+    home: PathBuf,
     port: u16,
     /// The unseal key.
     key: String,
@@ -43,11 +47,13 @@ impl Vault {
             eprintln!("skipped: needs rvault (cargo install --locked rusty_vault --version 0.2.1)");
             return None;
         };
-        let (server, port) = (0..STARTS)
+        let (server, home, port) = (0..STARTS)
             .find_map(|_| launch(&program, workspace))
             .expect("rvault starts on a free port");
         let mut vault = Self {
             server,
+            program,
+            home,
             port,
             key: String::new(),
             root_token: String::new(),
@@ -91,6 +97,15 @@ impl Vault {
         // It has ended already: that is what is wanted.
         let _ = self.server.kill();
         let _ = self.server.wait();
+    }
+
+    /// Starts it again after [`Vault::stop`], where it was and with what it held.
+    ///
+    /// # Panics
+    /// Somebody else has taken its port meanwhile.
+    pub fn start_again(&mut self) {
+        self.server = serve(&self.program, &self.home).expect("rvault starts where it was");
+        self.unseal();
     }
 
     /// One request and its whole answer.
@@ -146,23 +161,27 @@ fn program() -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Starts it and waits until it listens; `None` when it ended instead.
-fn launch(program: &PathBuf, workspace: &Workspace) -> Option<(Child, u16)> {
+/// A home, and a server in it; `None` when it ended at once.
+fn launch(program: &Path, workspace: &Workspace) -> Option<(Child, PathBuf, u16)> {
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = free.local_addr().expect("bound").port();
     drop(free);
     let home = workspace.state().with_file_name(format!("vault-{port}"));
     std::fs::create_dir_all(home.join("data")).expect("made");
-    let file = home.join("server.hcl");
     let configuration = format!(
         "storage \"file\" {{\n  path = {:?}\n}}\nlistener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_disable = \"true\"\n}}\nwork_dir = {:?}\nlog_level = \"info\"\n",
         home.join("data"),
         home.join("work"),
     );
-    std::fs::write(&file, configuration).expect("written");
+    std::fs::write(home.join(CONFIGURATION), configuration).expect("written");
+    serve(program, &home).map(|server| (server, home, port))
+}
+
+/// Starts it and waits until it listens; `None` when it ended instead.
+fn serve(program: &Path, home: &Path) -> Option<Child> {
     let mut server = Command::new(program)
         .args(["server", "--config"])
-        .arg(file)
+        .arg(home.join(CONFIGURATION))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -180,5 +199,5 @@ fn launch(program: &PathBuf, workspace: &Workspace) -> Option<(Child, u16)> {
     }
     // A full pipe would stop it.
     thread::spawn(move || said.map_while(Result::ok).for_each(drop));
-    Some((server, port))
+    Some(server)
 }

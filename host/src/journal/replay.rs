@@ -3,7 +3,7 @@
 //! A journal that ends early is no error (that is what a crash leaves); one with a gap, a changed text or an unknown record is.
 
 use super::{
-    record::{self, Record, WireInputs, WireReport},
+    record::{self, DecodeError, Record, WireInputs, WireReport},
     store::{Store, StoreError, StoredRecord},
 };
 use crate::{
@@ -189,7 +189,7 @@ pub fn show_run(store: &dyn Store, run: &RunId) -> Result<RunHistory, StoreError
 /// All records of a run → its history.
 ///
 /// # Errors
-/// [`StoreError::Damaged`].
+/// [`StoreError::Damaged`], [`StoreError::NewerRecord`].
 pub fn replay(run: &RunId, records: &[StoredRecord]) -> Result<RunHistory, StoreError> {
     verify(run, records)?;
     let mut history = fold(run.clone(), records)?;
@@ -232,7 +232,7 @@ fn fold(run: RunId, records: &[StoredRecord]) -> Result<RunHistory, StoreError> 
     let mut folding: Option<Folding> = None;
     for stored in records {
         let record = Record::decode(stored.version, &stored.body)
-            .map_err(|problem| damaged(&run, stored.sequence, problem.to_string()))?;
+            .map_err(|problem| undecodable(&run, stored.sequence, &problem))?;
         match (&mut folding, record) {
             (Some(folding), record) => folding.apply(record, stored.at_ms),
             (none, started @ Record::RunStarted { .. }) => {
@@ -604,6 +604,17 @@ pub fn timestamp(milliseconds: i64) -> String {
     jiff::Timestamp::from_millisecond(milliseconds)
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
         .to_string()
+}
+
+fn undecodable(run: &RunId, sequence: u64, problem: &DecodeError) -> StoreError {
+    match problem {
+        DecodeError::Newer { .. } => StoreError::NewerRecord {
+            run: run.clone(),
+            sequence,
+            problem: problem.to_string(),
+        },
+        DecodeError::Garbled => damaged(run, sequence, problem.to_string()),
+    }
 }
 
 fn damaged(run: &RunId, sequence: u64, problem: impl Into<String>) -> StoreError {

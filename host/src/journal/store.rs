@@ -90,6 +90,12 @@ pub trait Store: Send {
 pub enum StoreError {
     #[error("the journal {path} was written by a newer Windlass (format {found}; this one knows {known})", path = path.display())]
     Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("record {sequence} of run {run} was written by a newer Windlass: {problem}")]
+    NewerRecord {
+        run: RunId,
+        sequence: u64,
+        problem: String,
+    },
     #[error("{path} is not a journal of Windlass", path = path.display())]
     Foreign { path: PathBuf },
     #[error("there is no run {0} in this state directory")]
@@ -109,7 +115,7 @@ pub enum StoreError {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let (turn, code, help) = match &error {
-            StoreError::Newer { .. } => (
+            StoreError::Newer { .. } | StoreError::NewerRecord { .. } => (
                 Turn::Operator,
                 "journal.newer",
                 "use that newer Windlass, or another directory with --state-dir",

@@ -1,0 +1,264 @@
+//! What a resume needs of what was kept: a journal in an older form, plugins by their digest, secrets that are read again.
+
+use super::contract::empty;
+use rusqlite::Connection;
+use serde_json::{Value as Json, json};
+use std::{fs, path::PathBuf};
+use windlass::journal::record::{CHAIN_START, chain};
+use windlass_tests::{vault::Vault, workspace::Workspace};
+
+/// Pauses before its second stage; holds a lock, which the first layout of the journal did not have.
+const PAUSES: &str = r#"
+windlass: 1
+name: kept
+concurrency: { group: kept }
+directories: { data: data }
+stages:
+  first:
+    uses: command
+    with: { argv: [sh, -c, "echo first >> log"], directory: /mnt/data }
+    allow: { process: ["sh **"], files: { /mnt/data: rw } }
+  second:
+    needs: [first]
+    approval: { ask: "go on?" }
+    uses: ./mine.wasm
+    with: { argv: [sh, -c, "echo second >> log"], directory: /mnt/data }
+    allow: { process: ["sh **"], files: { /mnt/data: rw } }
+"#;
+
+/// A run that waits and is approved, with a plugin of the project's own.
+fn paused() -> Workspace {
+    let workspace = empty();
+    let first = "windlass: 1\nname: other\nstages: { a: { uses: command, with: { argv: [\"true\"] }, allow: { process: [\"true\"] } } }\n";
+    workspace.write("other.yaml", first);
+    workspace.windlass(["run", "other.yaml"]).expect(0);
+    let (plugin, _) = plugins(&workspace, "other").pop().expect("it was kept");
+    fs::copy(plugin, workspace.path("mine.wasm")).expect("copied");
+    workspace.write("windlass.yaml", PAUSES);
+    workspace.windlass(["run"]).expect(4);
+    workspace.windlass(["approve", "--reason", "yes"]).expect(0);
+    workspace
+}
+
+fn state_of(workspace: &Workspace, pipeline: &str) -> PathBuf {
+    let states = fs::read_dir(workspace.state().join("windlass")).expect("readable");
+    let mut states = states.flatten().map(|entry| entry.path());
+    let is_meant = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(pipeline))
+    };
+    states.find(is_meant).expect("it has a state directory")
+}
+
+/// The plugins that a state directory keeps.
+fn plugins(workspace: &Workspace, pipeline: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let kept = fs::read_dir(state_of(workspace, pipeline).join("plugins")).expect("readable");
+    let read = |path: PathBuf| (path.clone(), fs::read(path).expect("readable"));
+    kept.flatten().map(|entry| read(entry.path())).collect()
+}
+
+fn journal(workspace: &Workspace) -> Connection {
+    Connection::open(state_of(workspace, "kept").join("journal.db")).expect("opens")
+}
+
+fn layout(workspace: &Workspace) -> i64 {
+    let read = |row: &rusqlite::Row<'_>| row.get(0);
+    journal(workspace)
+        .pragma_query_value(None, "user_version", read)
+        .expect("it has one")
+}
+
+/// Changes every record of the run, and makes the chain over what has become of them.
+fn rewrite(workspace: &Workspace, change: impl Fn(&mut Json)) {
+    let connection = journal(workspace);
+    let mut select = connection
+        .prepare("SELECT sequence, at, body FROM record ORDER BY sequence")
+        .expect("prepared");
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let rows: Vec<(i64, i64, String)> = select
+        .query_map([], read)
+        .expect("read")
+        .collect::<Result<_, _>>()
+        .expect("whole");
+    let mut before = CHAIN_START;
+    for (sequence, at, body) in rows {
+        let mut record: Json = serde_json::from_str(&body).expect("a record");
+        change(&mut record);
+        let body = record.to_string();
+        before = chain(&before, sequence.cast_unsigned(), at, &body);
+        let written = connection.execute(
+            "UPDATE record SET body = ?1, chain = ?2 WHERE sequence = ?3",
+            (body, before, sequence),
+        );
+        assert_eq!(written, Ok(1));
+    }
+}
+
+#[test]
+fn a_journal_of_the_first_layout_is_gone_on_with() {
+    let workspace = paused();
+    let back = "DROP TABLE lock; DROP TABLE waiter; PRAGMA user_version = 1";
+    journal(&workspace).execute_batch(back).expect("changed");
+    workspace.windlass(["runs", "show"]).expect(0);
+    assert_eq!(layout(&workspace), 1, "reading changes nothing");
+    workspace.windlass(["resume"]).expect(0);
+    assert_eq!(layout(&workspace), 2);
+    assert_eq!(workspace.read("data/log"), "first\nsecond\n");
+}
+
+#[test]
+fn a_run_from_before_its_inputs_were_kept_is_shown_and_not_gone_on_with() {
+    let workspace = paused();
+    rewrite(&workspace, |record| {
+        let fields = record.as_object_mut().expect("an object");
+        fields.remove("inputs");
+    });
+    workspace.windlass(["runs", "show"]).expect(0);
+    let refused = workspace.windlass(["resume"]).expect(65);
+    let words = "does not hold what its plan was made from";
+    assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    assert_eq!(workspace.read("data/log"), "first\n");
+}
+
+#[test]
+fn a_newer_journal_is_refused_in_words_and_left_as_it_is() {
+    let newer_records = "UPDATE record SET version = 9 WHERE kind = 'stage-parked'";
+    for (change, words) in [
+        ("PRAGMA user_version = 9", "(format 9; this one knows 2)"),
+        (newer_records, "it has version 9; this Windlass knows up to 1"),
+    ] {
+        let workspace = paused();
+        journal(&workspace).execute_batch(change).expect("changed");
+        for command in [
+            &["resume"][..],
+            &["approve", "--reason", "x"],
+            &["runs", "show"],
+            &["journal"],
+        ] {
+            let refused = workspace.windlass(command).expect(65);
+            let said = &refused.stderr;
+            assert!(
+                said.contains("error[journal.newer]")
+                    && said.contains(words)
+                    && said.contains("use that newer Windlass"),
+                "{command:?}: {said}"
+            );
+        }
+        assert_eq!(workspace.read("data/log"), "first\n");
+    }
+}
+
+#[test]
+fn a_plugin_is_the_one_of_the_start_or_the_resume_is_refused() {
+    let workspace = paused();
+    let kept = plugins(&workspace, "kept");
+    let mut other = fs::read(workspace.path("mine.wasm")).expect("readable");
+    // A custom section of no bytes, named `x`: another component that does the same.
+    other.extend([0, 2, 1, b'x']);
+    fs::write(workspace.path("mine.wasm"), other).expect("written");
+    for damage in [
+        |path: &PathBuf| fs::write(path, b"\0asm").expect("written"),
+        |path: &PathBuf| fs::remove_file(path).expect("removed"),
+    ] {
+        kept.iter().for_each(|(path, _)| damage(path));
+        let refused = workspace.windlass(["resume"]).expect(65);
+        let said = &refused.stderr;
+        assert!(
+            said.contains(
+                "error[resume.plugin]: the plugin `./mine.wasm` that this run was started with (sha256:"
+            ) && said.contains("is gone"),
+            "{said}"
+        );
+    }
+    assert_eq!(workspace.read("data/log"), "first\n");
+    for (path, bytes) in kept {
+        fs::write(path, bytes).expect("written");
+    }
+    workspace.windlass(["resume"]).expect(0);
+    assert_eq!(workspace.read("data/log"), "first\nsecond\n");
+}
+
+/// `fetch` puts a secret that only `use` takes; `between` has nothing to do with it.
+fn fetching(address: &str) -> String {
+    format!(
+        r#"
+windlass: 1
+name: fetching
+directories: {{ data: data }}
+secrets:
+  login: env://VAULT_LOGIN
+  database: stage://fetch/database
+stages:
+  fetch:
+    uses: vault
+    with:
+      address: "{address}"
+      auth: {{ token: "${{{{ secrets.login }}}}" }}
+      read: {{ database: secret/kept }}
+    allow: {{ http: ["{address}"], secrets: {{ use: [login], put: [database] }} }}
+  between:
+    needs: [fetch]
+    uses: command
+    with: {{ argv: [sh, -c, "echo between >> log"], directory: /mnt/data }}
+    allow: {{ process: ["sh **"], files: {{ /mnt/data: rw }} }}
+  use:
+    needs: [between]
+    uses: command
+    with:
+      argv: [sh, -c, "echo \"use $WORD\" | tr a-z A-Z >> log"]
+      directory: /mnt/data
+      environment: {{ WORD: "${{{{ secrets.database.word }}}}" }}
+    allow: {{ process: ["sh **"], files: {{ /mnt/data: rw }}, secrets: {{ use: [database] }} }}
+"#
+    )
+}
+
+/// Stage, attempt and reason of everything that was started.
+fn starts(workspace: &Workspace) -> Vec<(String, u64, Option<String>)> {
+    let text = |record: &Json, key: &str| record[key].as_str().map(String::from);
+    let journal = workspace.windlass(["journal", "--format", "json"]).expect(0);
+    let records = journal.json_lines().into_iter();
+    let records = records.map(|line| line["record"].clone());
+    let records = records.filter(|record| record["record"] == "stage-started");
+    records
+        .map(|record| {
+            let attempt = record["attempt"].as_u64().expect("a number");
+            let stage = text(&record, "stage").expect("a name");
+            (stage, attempt, text(&record, "reason"))
+        })
+        .collect()
+}
+
+#[test]
+fn secrets_are_fetched_again_once_their_source_is_there() {
+    let mut workspace = empty();
+    let Some(mut vault) = Vault::start(&workspace) else {
+        return;
+    };
+    vault.must("POST", "secret/kept", &json!({ "word": "correct-horse" }));
+    workspace.set("VAULT_LOGIN", &vault.root_token);
+    workspace.write("windlass.yaml", &fetching(&vault.address()));
+    workspace.set("WINDLASS_FAILPOINT", "stage.before-call:3");
+    assert_eq!(workspace.windlass(["run"]).code, -1, "killed before `use`");
+    workspace.set("WINDLASS_FAILPOINT", "");
+
+    vault.stop();
+    let gone = workspace.windlass(["resume"]).expect(69);
+    assert!(gone.said().contains("windlass resume"), "{}", gone.said());
+    let shown = workspace.windlass(["runs", "show", "--format", "json"]).expect(0);
+    assert_eq!(shown.json()["status"], "paused");
+    vault.start_again();
+    workspace.windlass(["resume"]).expect(0);
+    assert_eq!(workspace.read("data/log"), "between\nUSE CORRECT-HORSE\n");
+    let again = |attempt| ("fetch".to_string(), attempt, Some("secrets-needed".to_string()));
+    let started = starts(&workspace);
+    let expected = [
+        ("fetch".into(), 1, None),
+        ("between".into(), 1, None),
+        ("use".into(), 1, None),
+        again(2),
+        again(3),
+        ("use".into(), 2, Some("interrupted".into())),
+    ];
+    assert_eq!(started, expected);
+}
