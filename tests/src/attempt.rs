@@ -204,6 +204,10 @@ impl DecisionLog for Decisions {
 struct Unwritten;
 
 impl EffectLog for Unwritten {
+    fn recall(&self, _: &str) -> Option<Json> {
+        None
+    }
+
     fn begin(&self, _intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
         Box::pin(async { Ok(Begun::Proceed) })
     }

@@ -80,6 +80,10 @@ impl Journal for Ephemeral {
 }
 
 impl EffectLog for Ephemeral {
+    fn recall(&self, _: &str) -> Option<Json> {
+        None
+    }
+
     fn begin(&self, _: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
         Box::pin(std::future::ready(Ok(Begun::Proceed)))
     }

@@ -115,14 +115,13 @@ impl Writer {
     }
 
     fn begun_before(&self, intent: &Intent) -> Option<Result<Begun, Failure>> {
-        let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
-        match cut_off.get(&intent.key)?.result {
-            Some(_) => {
-                let result = cut_off.remove(&intent.key)?.result?;
-                Some(Ok(Begun::AlreadyDone(result)))
-            }
-            None => Some(Err(unknown_outcome(intent))),
+        if let Some(result) = self.recall(&intent.key) {
+            return Some(Ok(Begun::AlreadyDone(result)));
         }
+        let cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        cut_off
+            .contains_key(&intent.key)
+            .then(|| Err(unknown_outcome(intent)))
     }
 }
 
@@ -175,6 +174,12 @@ impl Journal for Writer {
 }
 
 impl EffectLog for Writer {
+    fn recall(&self, key: &str) -> Option<Json> {
+        let mut cut_off = self.cut_off.lock().unwrap_or_else(PoisonError::into_inner);
+        cut_off.get(key)?.result.as_ref()?;
+        cut_off.remove(key)?.result
+    }
+
     fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
         if let Some(answer) = self.begun_before(&intent) {
             return Box::pin(std::future::ready(answer));

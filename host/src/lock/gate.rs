@@ -40,6 +40,10 @@ impl Gate {
 }
 
 impl EffectLog for Gate {
+    fn recall(&self, key: &str) -> Option<Json> {
+        self.journal.recall(key)
+    }
+
     fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
         Box::pin(self.pass(intent))
     }
@@ -108,6 +112,10 @@ mod tests {
     }
 
     impl EffectLog for Slow {
+        fn recall(&self, _: &str) -> Option<Json> {
+            None
+        }
+
         fn begin(&self, _: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
             self.note("intent");
             self.world.pass(self.commit);

@@ -21,6 +21,7 @@ use crate::{
         context::Context,
         effect::Effects,
         files::{Mount, Mounts},
+        flow::probe::{self as flow, Became},
         limits::Limits,
         link::{Interfaces, Kind},
     },
@@ -255,6 +256,22 @@ impl Workshop {
             Answer::Reconciled(answer) => Ok(answer),
             _ => Ok(Reconciled::Unknown),
         }
+    }
+
+    /// What became of a copy of this stage that was cut off.
+    ///
+    /// # Errors
+    /// A directory of the stage cannot be opened or read.
+    pub async fn look_for_copy(&self, stage: usize, arguments: &Json) -> Result<Became, Failure> {
+        let scratch = self.scratch.take()?;
+        let mounts = self.mounts(self.planned(stage), stage, scratch.path())?;
+        let arguments = arguments.clone();
+        // It reads whole files.
+        let looked = tokio::task::spawn_blocking(move || flow::look(&mounts, &arguments)).await;
+        looked.unwrap_or_else(|error| {
+            let message = format!("looking for a copy was broken off: {error}");
+            Err(Failure::new(Turn::Windlass, "internal.blocking", message))
+        })
     }
 
     /// Whether the stage's plugin can say what became of an effect.

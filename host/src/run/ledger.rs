@@ -101,6 +101,10 @@ impl Ledger {
 }
 
 impl EffectLog for Ledger {
+    fn recall(&self, key: &str) -> Option<Json> {
+        self.journal.recall(key)
+    }
+
     fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
         Box::pin(async move {
             let entry = Entry {

@@ -3,13 +3,14 @@
 
 use super::{attempt::Workshop, ledger::Ledger, recover::UnknownEffect};
 use crate::{
-    artifact::Reference,
+    artifact::{Artifact, Reference},
     event::RunEvent,
     failure::{Failure, Turn},
     journal::Journal,
     name::{RunId, StageName},
     pipeline::expression::Outputs,
     sandbox::Reconciled,
+    service::flow::probe::{self as flow, Became},
 };
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -44,6 +45,22 @@ enum Found {
     Unknown,
 }
 
+/// Why an artifact is not the one that was meant.
+enum Absent {
+    Missing,
+    /// Another has its name.
+    Other,
+}
+
+impl From<Absent> for Found {
+    fn from(absent: Absent) -> Self {
+        match absent {
+            Absent::Missing => Self::NotDone,
+            Absent::Other => Self::Unknown,
+        }
+    }
+}
+
 impl Settling {
     /// Finds out about every effect, and writes it down.
     ///
@@ -51,7 +68,7 @@ impl Settling {
     /// `effect.unknown` for the first that nobody knows; those before it are settled.
     pub(super) async fn settle(self) -> Result<(), Failure> {
         for effect in &self.effects {
-            let found = match self.look(effect)? {
+            let found = match self.look(effect).await? {
                 Found::Unknown => self.ask(effect).await?,
                 found => found,
             };
@@ -68,9 +85,14 @@ impl Settling {
     }
 
     /// What the host can see by itself.
-    fn look(&self, effect: &UnknownEffect) -> Result<Found, Failure> {
+    async fn look(&self, effect: &UnknownEffect) -> Result<Found, Failure> {
+        let text = |key: &str| effect.arguments[key].as_str().unwrap_or_default();
         match effect.function.as_str() {
-            "artifacts.write" => self.artifact(effect),
+            "artifacts.write" => {
+                let found = self.artifact(text("name"), text("digest"))?;
+                Ok(found.map_or_else(Found::from, |artifact| Found::Done(json!(artifact))))
+            }
+            "flow.copy" => self.copy(&effect.arguments).await,
             // Making what is there already changes nothing.
             "sql.create" => Ok(Found::NotDone),
             _ => Ok(Found::Unknown),
@@ -78,15 +100,31 @@ impl Settling {
     }
 
     /// Published under its name with this digest, or not at all: the store publishes whole.
-    fn artifact(&self, effect: &UnknownEffect) -> Result<Found, Failure> {
-        let text = |key: &str| effect.arguments[key].as_str().unwrap_or_default();
-        let reference = Reference::parse(&self.run, &format!("{}/{}", self.name, text("name")))?;
+    fn artifact(&self, name: &str, digest: &str) -> Result<Result<Artifact, Absent>, Failure> {
+        let reference = Reference::parse(&self.run, &format!("{}/{name}", self.name))?;
         match self.workshop.wiring.artifacts().find(&reference) {
-            Ok(found) if found.digest == text("digest") => Ok(Found::Done(json!(found))),
-            Ok(_) => Ok(Found::Unknown),
-            Err(failure) if failure.matches("artifact.missing") => Ok(Found::NotDone),
+            Ok(found) if found.digest == digest => Ok(Ok(found)),
+            Ok(_) => Ok(Err(Absent::Other)),
+            Err(failure) if failure.matches("artifact.missing") => Ok(Err(Absent::Missing)),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// A copy sets aside what it puts in place in one step.
+    async fn copy(&self, arguments: &Json) -> Result<Found, Failure> {
+        if let Some((name, digest, copied)) = flow::artifact(arguments) {
+            let found = self.artifact(name, digest)?;
+            return Ok(found.map_or_else(Found::from, |artifact| {
+                let mut copied = copied.clone();
+                copied["artifact"] = json!(artifact);
+                Found::Done(copied)
+            }));
+        }
+        Ok(match self.workshop.look_for_copy(self.stage, arguments).await? {
+            Became::Done(result) => Found::Done(result),
+            Became::NotDone => Found::NotDone,
+            Became::Unknown => Found::Unknown,
+        })
     }
 
     async fn ask(&self, effect: &UnknownEffect) -> Result<Found, Failure> {

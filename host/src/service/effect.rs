@@ -30,6 +30,8 @@ pub enum Begun {
 
 /// The journal as effects see it.
 pub trait EffectLog: Send + Sync {
+    /// The result of an effect that an attempt which was cut off has journalled. Given once, as [`Begun::AlreadyDone`] is.
+    fn recall(&self, key: &str) -> Option<Json>;
     /// Returns once the intent is durable.
     fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>>;
     /// Writes the outcome; durable with the next commit.
@@ -85,6 +87,52 @@ impl Effects {
     {
         self.refuse_while_planning(function)?;
         let key = self.key(function, &arguments);
+        self.announced(key, function, arguments, leaves, effect).await
+    }
+
+    /// As [`Effects::perform`], for an effect that is made ready before it is announced. What `ready` says of it is noted in the
+    /// intent under `aside`, and is no part of the key: the next attempt may make it ready under another name.
+    ///
+    /// # Errors
+    /// As [`Effects::perform`], and those of `ready`, after which nothing was announced.
+    pub async fn perform_aside<T, R, F>(
+        &self,
+        function: &'static str,
+        arguments: Json,
+        leaves: Leaves,
+        ready: impl FnOnce() -> R,
+        effect: impl FnOnce(T) -> F,
+    ) -> Result<Json, Failure>
+    where
+        R: Future<Output = Result<(T, Json), Failure>>,
+        F: Future<Output = Result<Json, Failure>>,
+    {
+        self.refuse_while_planning(function)?;
+        let key = self.key(function, &arguments);
+        if let Some(result) = self.log.recall(&key) {
+            return Ok(result);
+        }
+        let (made, aside) = ready().await?;
+        failpoint!("effect.ready");
+        let mut arguments = arguments;
+        if let Some(arguments) = arguments.as_object_mut() {
+            arguments.insert("aside".into(), aside);
+        }
+        self.announced(key, function, arguments, leaves, || effect(made))
+            .await
+    }
+
+    async fn announced<F>(
+        &self,
+        key: String,
+        function: &'static str,
+        arguments: Json,
+        leaves: Leaves,
+        effect: impl FnOnce() -> F,
+    ) -> Result<Json, Failure>
+    where
+        F: Future<Output = Result<Json, Failure>>,
+    {
         let stage = self.stage.clone();
         let intent = Intent {
             key: key.clone(),
@@ -145,6 +193,10 @@ mod tests {
     struct Memory(Mutex<Vec<String>>);
 
     impl EffectLog for Memory {
+        fn recall(&self, _: &str) -> Option<Json> {
+            None
+        }
+
         fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
             self.0
                 .lock()
@@ -187,6 +239,29 @@ mod tests {
             lines[0],
             "an attempt after a crash makes the same key"
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_aside_is_announced_and_no_part_of_the_key() {
+        let log = Arc::new(crate::service::testing::Journal::default());
+        let perform = async |aside: &str| {
+            let effects = log.attempt(false);
+            let (arguments, aside) = (serde_json::json!({ "to": "x" }), Json::from(aside));
+            let ready = || async { Ok((7, aside)) };
+            let effect = |made| async move { Ok(Json::from(made)) };
+            effects
+                .perform_aside("f", arguments, Leaves::State, ready, effect)
+                .await
+        };
+        assert_eq!(perform("one").await, Ok(Json::from(7)));
+        let announced = log.intents.lock().expect("not poisoned")[0].clone();
+        assert_eq!(
+            announced.arguments,
+            serde_json::json!({ "to": "x", "aside": "one" })
+        );
+        // What was done is not even made ready again, whatever it would be called this time.
+        assert_eq!(perform("two").await, Ok(Json::from(7)));
+        assert_eq!(log.functions(), ["f"]);
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
 //! `windlass:flow/streams`: bulk bytes that never enter the sandbox. Each handle is checked against the grant when it is
-//! made; a copy that changes something outside is one effect, and publishes nothing unless it succeeds.
+//! made; a copy that changes something outside is one effect, and publishes nothing unless it succeeds. What it writes is
+//! set aside before the effect is announced, so that the effect itself is one step that `probe` can look for after a crash.
 
 mod archive;
 mod copy;
 mod place;
+pub mod probe;
 mod replace;
 mod sink;
 mod source;
@@ -21,7 +23,7 @@ use crate::{
     pattern::{Mode, Pattern},
     wit::{GuestError, windlass::flow::streams},
 };
-use copy::{Options, copy};
+use copy::{Options, Prepared, prepare};
 use place::Place;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -87,16 +89,22 @@ impl State {
             to.leaves(),
             json!({ "from": from.name(), "to": to.name(), "options": named(&options) }),
         );
-        let work = || {
-            blocking(move || {
-                let copied = copy(&from, to, &options, &scratch, &stop)?;
-                Ok(json!(copied))
-            })
+        let ready = {
+            let stop = stop.clone();
+            move || blocking(move || prepare(&from, to, &options, &scratch, &stop))
         };
-        match leaves {
-            Leaves::Nothing => work().await,
-            leaves => self.effects.perform("flow.copy", arguments, leaves, work).await,
+        let put = |prepared: Prepared| blocking(move || Ok(json!(prepared.put(&stop)?)));
+        if leaves == Leaves::Nothing {
+            return put(ready().await?).await;
         }
+        let noted = || async {
+            let prepared = ready().await?;
+            let aside = probe::note(prepared.aside());
+            Ok((prepared, aside))
+        };
+        self.effects
+            .perform_aside("flow.copy", arguments, leaves, noted, put)
+            .await
     }
 }
 

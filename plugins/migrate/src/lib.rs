@@ -1,11 +1,12 @@
 //! The standard plugin `migrate`: a directory of versioned SQL files, each applied once, in order, in one transaction.
 //!
-//! [`stage`] is the whole of it; this file only ties it to the host.
+//! [`stage`] is the whole of it, and [`reconcile`] what is asked after a crash; this file only ties them to the host.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod config;
 mod pending;
+pub mod reconcile;
 mod script;
 pub mod stage;
 mod statement;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use windlass_guest::sql::{self, Options, Rows, Step};
-use windlass_guest::{Effect, Error, Outcome, Planner, Stage, context, log};
+use windlass_guest::{Effect, Error, Outcome, PastEffect, Planner, Reconciler, Stage, Verdict, context, log};
 
 use config::Config;
 use stage::{Database, Host};
@@ -37,7 +38,13 @@ impl Planner for Migrate {
     }
 }
 
-windlass_guest::export!(Migrate, metadata: "../plugin.json", planner);
+impl Reconciler for Migrate {
+    fn reconcile(config: Config, effect: PastEffect) -> Result<Verdict, Error> {
+        reconcile::reconcile(&config, &effect, &mut Sandbox)
+    }
+}
+
+windlass_guest::export!(Migrate, metadata: "../plugin.json", planner, reconciler);
 
 /// The capabilities of the sandbox.
 struct Sandbox;

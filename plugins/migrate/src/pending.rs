@@ -14,6 +14,8 @@ pub(crate) struct Applied {
     pub(crate) version: Version,
     pub(crate) name: String,
     pub(crate) checksum: String,
+    /// The run that applied it.
+    pub(crate) run: String,
 }
 
 /// What is left to do.
@@ -148,6 +150,7 @@ mod tests {
                 version: Version::parse(version).unwrap(),
                 name: version.into(),
                 checksum,
+                run: "run1".into(),
             }
         };
         let applied: Vec<Applied> = applied.iter().map(row).collect();

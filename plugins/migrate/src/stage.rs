@@ -64,6 +64,10 @@ pub trait Database {
 /// More files than a project collects in its life; what the host answers in one query is the same number.
 const MAX_FILES: usize = 10_000;
 
+/// What the journal calls the transactions of this stage; [`crate::reconcile`] reads it back.
+pub(crate) const TABLE_LABEL: &str = "migrations table";
+pub(crate) const MIGRATION_LABEL: &str = "migration ";
+
 /// Applies what is pending.
 ///
 /// # Errors
@@ -79,7 +83,7 @@ pub fn run(config: &Config, host: &mut dyn Host) -> Result<Outcome, Error> {
     let applied = applied(database.as_ref(), &table)?;
     let work = pending::decide(&files, &applied.rows, &config.to)?;
     if !work.pending.is_empty() && !applied.table_exists {
-        database.transact("migrations table", &[table.create()])?;
+        database.transact(TABLE_LABEL, &[table.create()])?;
     }
     let run = host.run_id();
     for (done, migration) in work.pending.iter().enumerate() {
@@ -174,12 +178,12 @@ fn read_directory(directory: &Path) -> Result<Vec<Migration>, Error> {
     }
 }
 
-struct Known {
-    table_exists: bool,
-    rows: Vec<Applied>,
+pub(crate) struct Known {
+    pub(crate) table_exists: bool,
+    pub(crate) rows: Vec<Applied>,
 }
 
-fn applied(database: &dyn Database, table: &Table) -> Result<Known, Error> {
+pub(crate) fn applied(database: &dyn Database, table: &Table) -> Result<Known, Error> {
     let (statement, parameters) = table.exists();
     if database.query(statement, &parameters)?.rows.is_empty() {
         return Ok(Known {
@@ -196,10 +200,13 @@ fn applied(database: &dyn Database, table: &Table) -> Result<Known, Error> {
 
 fn apply(database: &dyn Database, table: &Table, migration: &Migration, run: &str) -> Result<(), Error> {
     let steps = [Step::new(&migration.sql), table.insert(migration, run)];
-    database.transact(&format!("migration {}", migration.version.as_str()), &steps)
+    database.transact(
+        &format!("{MIGRATION_LABEL}{}", migration.version.as_str()),
+        &steps,
+    )
 }
 
-fn options(config: &Config) -> Options {
+pub(crate) fn options(config: &Config) -> Options {
     let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Options {
         create: config.create,

@@ -79,7 +79,7 @@ impl Table {
     }
 
     pub(crate) fn select(&self) -> String {
-        format!("SELECT version, name, checksum FROM {}", self.quoted())
+        format!("SELECT version, name, checksum, run FROM {}", self.quoted())
     }
 
     /// Records a migration; the time is the database's.
@@ -124,6 +124,7 @@ impl Table {
                 version,
                 name: text(1)?.to_owned(),
                 checksum: text(2)?.to_owned(),
+                run: text(3)?.to_owned(),
             })
         };
         read().ok_or_else(|| {
@@ -177,7 +178,8 @@ mod tests {
         for row in [
             vec![],
             vec![json!(1), json!("a"), json!("b")],
-            vec![json!("x"), json!("a"), json!("b")],
+            vec![json!("x"), json!("a"), json!("b"), json!("c")],
+            vec![json!("0001"), json!("a"), json!("b")],
         ] {
             let rows = Rows {
                 columns: Vec::new(),

@@ -6,9 +6,9 @@ mod support;
 
 use serde_json::{Value, json};
 use support::Project;
-use windlass_guest::{Error, Outcome};
+use windlass_guest::{Error, Outcome, PastEffect, Verdict};
 use windlass_plugin_migrate::config::Config;
-use windlass_plugin_migrate::stage;
+use windlass_plugin_migrate::{reconcile::reconcile, stage};
 
 const USERS: (&str, &str) = (
     "0001_users.sql",
@@ -249,4 +249,44 @@ fn the_plan_lists_what_is_pending_and_writes_nothing() {
     );
     migrate(&mut project, json!({ "to": "0002" })).unwrap();
     assert_eq!(plan(&mut project, json!({})).unwrap(), all[2..]);
+}
+
+/// What is answered about a transaction with this label.
+#[track_caller]
+fn check_reconciled(project: &mut Project, function: &str, label: &str, expected: Verdict) {
+    let effect = PastEffect {
+        key: "k".into(),
+        function: function.into(),
+        arguments: json!({ "database": "app.db", "label": label }),
+        state: "unknown".into(),
+    };
+    let config = config(project, json!({}));
+    let verdict = reconcile(&config, &effect, project).unwrap();
+    assert_eq!(verdict, expected, "{function} {label}");
+}
+
+#[test]
+fn after_a_crash_the_table_says_what_happened() {
+    let mut project = Project::new(&[USERS, EMAIL]);
+    for label in ["migrations table", "migration 0001"] {
+        check_reconciled(&mut project, "sql.transact", label, Verdict::NotDone);
+    }
+    assert!(!project.database().exists(), "asking makes nothing");
+    migrate(&mut project, json!({ "to": "0001" })).unwrap();
+    let labels = project.labels.borrow().len();
+    for (label, expected) in [
+        ("migrations table", Verdict::Done),
+        ("migration 0001", Verdict::Done),
+        ("migration 0002", Verdict::NotDone),
+        ("something else", Verdict::Unknown),
+    ] {
+        check_reconciled(&mut project, "sql.transact", label, expected);
+    }
+    check_reconciled(&mut project, "http.request", "migration 0001", Verdict::Unknown);
+    assert_eq!(project.labels.borrow().len(), labels, "asking writes nothing");
+
+    project.query("UPDATE windlass_migrations SET run = 'run0' RETURNING run");
+    check_reconciled(&mut project, "sql.transact", "migration 0001", Verdict::NotDone);
+    project.faults.locked = true;
+    check_reconciled(&mut project, "sql.transact", "migration 0002", Verdict::Unknown);
 }

@@ -1,11 +1,14 @@
 //! Directories ⇄ tar streams. Packing depends on names, contents and executable bits only; unpacking believes nothing of
 //! what it reads: no absolute path, no `..`, no link that leads out, no device, no file twice.
 
-use super::stop::{Stop, carry};
+use super::{
+    place::OURS,
+    stop::{Stop, carry},
+};
 use crate::failure::{Failure, Turn};
 use cap_std::fs::{Dir, DirEntry, OpenOptions, Permissions, PermissionsExt};
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Read, Write},
     path::{Component, Path, PathBuf},
 };
@@ -21,8 +24,23 @@ const LARGEST_TREE: u64 = 256 << 30;
 
 /// Writes everything below `root`, sorted.
 pub(super) fn pack(root: &Dir, out: &mut dyn Write, stop: &Stop) -> Result<(), Failure> {
+    pack_entries(root, &|_| true, out, stop)
+}
+
+/// As [`pack`], without what copies have aside at its top.
+pub(super) fn pack_content(root: &Dir, out: &mut dyn Write, stop: &Stop) -> Result<(), Failure> {
+    let is_content = |name: &OsStr| !name.as_encoded_bytes().starts_with(OURS.as_bytes());
+    pack_entries(root, &is_content, out, stop)
+}
+
+fn pack_entries(
+    root: &Dir,
+    is_wanted: &dyn Fn(&OsStr) -> bool,
+    out: &mut dyn Write,
+    stop: &Stop,
+) -> Result<(), Failure> {
     let mut builder = tar::Builder::new(out);
-    pack_directory(root, root, Path::new(""), &mut builder, stop)?;
+    pack_directory(root, root, Path::new(""), is_wanted, &mut builder, stop)?;
     builder.finish().map_err(|error| stop.write_failed(error))
 }
 
@@ -30,6 +48,7 @@ fn pack_directory(
     root: &Dir,
     directory: &Dir,
     path: &Path,
+    is_wanted: &dyn Fn(&OsStr) -> bool,
     builder: &mut tar::Builder<&mut dyn Write>,
     stop: &Stop,
 ) -> Result<(), Failure> {
@@ -40,7 +59,10 @@ fn pack_directory(
     let mut entries: Vec<(OsString, DirEntry)> = Vec::new();
     for entry in directory.entries().map_err(read)? {
         let entry = entry.map_err(read)?;
-        entries.push((entry.file_name(), entry));
+        let name = entry.file_name();
+        if is_wanted(&name) {
+            entries.push((name, entry));
+        }
     }
     entries.sort_by(|left, right| left.0.cmp(&right.0));
     for (name, entry) in entries {
@@ -53,7 +75,14 @@ fn pack_directory(
             builder
                 .append_data(&mut header, &path, io::empty())
                 .map_err(|error| stop.write_failed(error))?;
-            pack_directory(root, &entry.open_dir().map_err(read)?, &path, builder, stop)?;
+            pack_directory(
+                root,
+                &entry.open_dir().map_err(read)?,
+                &path,
+                &|_| true,
+                builder,
+                stop,
+            )?;
         } else if kind.is_symlink() {
             let target = directory.read_link_contents(&name).map_err(read)?;
             check_link(root, &path, &target)?;

@@ -1,7 +1,7 @@
-//! One copy, start to end, on a thread that may block: source → digest → (de)compression → digest → sink, then in place.
+//! One copy on a thread that may block: source → digest → (de)compression → digest → aside, and from there in its place.
 
 use super::{
-    sink::{Filling, Sink},
+    sink::{Aside, Filling, Ready, Sink},
     source::{Bounded, Digested, Source},
     stop::{Stop, uncarry},
 };
@@ -80,14 +80,39 @@ fn refused(problem: &str) -> Failure {
     )
 }
 
-/// Moves everything, or publishes nothing.
-pub(super) fn copy(
+/// What a copy has set aside.
+pub(super) struct Prepared {
+    ready: Ready,
+    replace: bool,
+    copied: Copied,
+}
+
+impl Prepared {
+    /// How to find out about it after a crash, where that is possible.
+    pub(super) fn aside(&self) -> Option<(Aside, &Copied)> {
+        let aside = self.ready.aside(&self.copied.sha256_out)?;
+        Some((aside, &self.copied))
+    }
+
+    /// Puts it in its place.
+    pub(super) fn put(self, stop: &Stop) -> Result<Copied, Failure> {
+        stop.check()?;
+        let artifact = self.ready.put(self.replace, stop)?;
+        Ok(Copied {
+            artifact,
+            ..self.copied
+        })
+    }
+}
+
+/// Moves everything to beside its place; nothing is seen of it there yet.
+pub(super) fn prepare(
     from: &Source,
     to: Sink,
     options: &Options,
     scratch: &Arc<Dir>,
     stop: &Stop,
-) -> Result<Copied, Failure> {
+) -> Result<Prepared, Failure> {
     let out = Digested::new(to.open(scratch, options.replace)?);
     let transform = Transform::new(out, options).map_err(|error| stop.write_failed(error))?;
     let mut input = Digested::new(transform);
@@ -101,13 +126,18 @@ pub(super) fn copy(
     let out = input.into_inner().finish()?;
     let (bytes_out, sha256_out) = (out.count, out.digest());
     stop.check()?;
-    let artifact = to.publish(out.into_inner(), options.replace, stop)?;
-    Ok(Copied {
+    let ready = to.ready(out.into_inner(), options.replace, stop)?;
+    let copied = Copied {
         bytes_in,
         bytes_out,
         sha256_in,
         sha256_out,
-        artifact,
+        artifact: None,
+    };
+    Ok(Prepared {
+        ready,
+        replace: options.replace,
+        copied,
     })
 }
 

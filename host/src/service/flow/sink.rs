@@ -1,10 +1,10 @@
-//! Where bytes go: written aside, checked, and put in place at the end.
+//! Where bytes go: written aside, checked, and put in place in one step at the end.
 
 use super::{
     archive,
     place::{OURS, Place, Scratch, sync_directory, sync_tree},
     replace::{self, System},
-    source::{copy_database, database_failed, fill_database},
+    source::{Digested, copy_database, database_failed, fill_database},
     stop::{Stop, carry},
 };
 use crate::{
@@ -15,9 +15,12 @@ use crate::{
 use cap_std::fs::Dir;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::RenameFlags;
+use serde::{Deserialize, Serialize};
 use std::{
+    ffi::OsString,
     io::{self, Seek, Write},
     os::fd::OwnedFd,
+    path::Path,
     sync::Arc,
 };
 
@@ -43,6 +46,45 @@ pub(super) enum Filling {
         file: std::fs::File,
     },
     Discard,
+}
+
+/// Whole and on disk, one step from its place. Dropped, it leaves nothing.
+pub(super) enum Ready {
+    Artifact {
+        store: Store,
+        target: Target,
+        blob: BlobWriter,
+    },
+    File {
+        place: Place,
+        scratch: Scratch,
+    },
+    Directory {
+        place: Place,
+        /// Beside the place, or in it where it is the root of a mount.
+        scratch: Scratch,
+        root: Option<Arc<Dir>>,
+        digest: String,
+    },
+    NewDatabase {
+        place: Place,
+        scratch: Scratch,
+        digest: String,
+    },
+    /// Into one that is there: page by page, in one transaction.
+    Database {
+        place: Place,
+        scratch: Scratch,
+    },
+    Discarded,
+}
+
+/// Where something is that is ready, and what it is: enough to tell after a crash whether it was put in its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Aside {
+    /// Its name beside the place; gone once it has been put there.
+    pub(super) scratch: Option<String>,
+    pub(super) digest: String,
 }
 
 impl Sink {
@@ -76,37 +118,96 @@ impl Sink {
         }
     }
 
-    /// Puts what came in its place; on disk when this returns.
-    pub(super) fn publish(
-        self,
-        filling: Filling,
-        replace: bool,
-        stop: &Stop,
-    ) -> Result<Option<Artifact>, Failure> {
+    /// Sets aside what came, whole and on disk, one step from its place.
+    pub(super) fn ready(self, filling: Filling, replace: bool, stop: &Stop) -> Result<Ready, Failure> {
         match (self, filling) {
-            (Self::Artifact { store, mut target }, Filling::Artifact(blob)) => {
+            (Self::Artifact { store, target }, Filling::Artifact(blob)) => {
+                Ok(Ready::Artifact { store, target, blob })
+            }
+            (Self::File(place), Filling::File { scratch, file }) => {
+                file.sync_all().map_err(|error| place.failed(&error))?;
+                Ok(Ready::File { place, scratch })
+            }
+            (Self::Directory(place), Filling::Spool { file, .. }) => unpacked(place, file, replace, stop),
+            (Self::Sqlite(place), Filling::Spool { scratch, file }) => {
+                checked_database(place, scratch, &file, replace, stop)
+            }
+            // `open` pairs them; nothing else can come together.
+            _ => Ok(Ready::Discarded),
+        }
+    }
+}
+
+impl Ready {
+    /// How it is found again by [`super::probe`]; `None`: it can only be told from its outcome.
+    pub(super) fn aside(&self, sha256_out: &str) -> Option<Aside> {
+        let under = |scratch: &Scratch, digest: &str| {
+            Some(Aside {
+                scratch: Some(scratch.name.clone()),
+                digest: digest.into(),
+            })
+        };
+        match self {
+            Self::Artifact { blob, .. } => Some(Aside {
+                scratch: None,
+                digest: blob.digest(),
+            }),
+            Self::File { scratch, .. } => under(scratch, sha256_out),
+            Self::Directory { scratch, digest, .. } | Self::NewDatabase { scratch, digest, .. } => {
+                under(scratch, digest)
+            }
+            Self::Database { .. } | Self::Discarded => None,
+        }
+    }
+
+    /// Puts it in its place; on disk when this returns.
+    pub(super) fn put(self, replace: bool, stop: &Stop) -> Result<Option<Artifact>, Failure> {
+        match self {
+            Self::Artifact {
+                store,
+                mut target,
+                blob,
+            } => {
                 let artifact =
                     store.publish(blob, &target.run, &target.stage, &target.name, &target.media_type)?;
                 target.keep();
                 Ok(Some(artifact))
             }
-            (Self::File(place), Filling::File { scratch, file }) => {
+            Self::File { place, scratch } => {
                 let (directory, name) = place.split()?;
                 let put = || {
-                    file.sync_all()?;
                     directory.rename(&scratch.name, &directory, &name)?;
                     sync_directory(&directory)
                 };
                 put().map_err(|error| place.failed(&error)).map(|()| None)
             }
-            (Self::Directory(place), Filling::Spool { file, .. }) => {
-                put_directory(&place, file, replace, stop).map(|()| None)
+            Self::Directory {
+                place, scratch, root, ..
+            } => put_directory(&place, &scratch, root, replace).map(|()| None),
+            Self::NewDatabase { place, scratch, .. } => {
+                let (directory, name) = place.split()?;
+                let put = || {
+                    for leftover in leftovers(&directory, &name) {
+                        directory.remove_file(&leftover)?;
+                    }
+                    let flags = RenameFlags::NOREPLACE;
+                    rustix::fs::renameat_with(&directory, scratch.name.as_str(), &directory, &name, flags)?;
+                    sync_directory(&directory)
+                };
+                put().map_err(|error| place.failed(&error)).map(|()| None)
             }
-            (Self::Sqlite(place), Filling::Spool { scratch, file }) => {
-                put_database(&place, &scratch, &file, replace, stop).map(|()| None)
+            Self::Database { place, scratch } => {
+                let from = scratch
+                    .database(&place.shown)
+                    .connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+                if !replace && has_tables(&place)? {
+                    return Err(not_empty(&place));
+                }
+                // Others may have it open: it keeps its file, and what fails half-way is rolled back.
+                let mut to = place.database()?.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+                copy_database(&from, &mut to, &place.shown, stop).map(|()| None)
             }
-            // `open` pairs them; nothing else can come together.
-            _ => Ok(None),
+            Self::Discarded => Ok(None),
         }
     }
 }
@@ -126,13 +227,13 @@ impl Write for Filling {
     }
 }
 
-/// Unpacks beside the place and exchanges the two, so that the directory is never half there.
-fn put_directory(place: &Place, mut spool: std::fs::File, replace: bool, stop: &Stop) -> Result<(), Failure> {
+/// Unpacks beside the place.
+fn unpacked(place: Place, mut spool: std::fs::File, replace: bool, stop: &Stop) -> Result<Ready, Failure> {
     let failed = |error: io::Error| place.failed(&error);
     spool.rewind().map_err(failed)?;
-    let root = is_root(place)?;
+    let root = is_root(&place)?;
     if root.is_none() {
-        make_parent(place)?;
+        make_parent(&place)?;
     }
     let beside = match &root {
         Some(root) => root.clone(),
@@ -141,18 +242,48 @@ fn put_directory(place: &Place, mut spool: std::fs::File, replace: bool, stop: &
     let (scratch, made) = Scratch::directory(&beside).map_err(failed)?;
     archive::unpack(io::BufReader::new(spool), &made, stop)?;
     sync_tree(&made).map_err(failed)?;
+    if !replace && !is_empty_directory(&place)? {
+        return Err(not_empty(&place));
+    }
+    let digest = tree_digest(&made, stop)?;
+    Ok(Ready::Directory {
+        place,
+        scratch,
+        root,
+        digest,
+    })
+}
+
+/// Exchanges the two, so that the directory is never half there.
+fn put_directory(
+    place: &Place,
+    scratch: &Scratch,
+    root: Option<Arc<Dir>>,
+    replace: bool,
+) -> Result<(), Failure> {
+    let failed = |error: io::Error| place.failed(&error);
     // From here to the end nobody else may exchange what is in a root.
     let _lock = root.as_ref().map(|root| locked(place, root)).transpose()?;
     if !replace && !is_empty_directory(place)? {
         return Err(not_empty(place));
     }
-    let fresh = std::path::Path::new(&scratch.name);
+    let fresh = Path::new(&scratch.name);
     match root {
         Some(root) => replace::recover(&System, &root)
             .and_then(|()| replace::by_content(&System, &root, fresh))
             .map_err(failed),
-        None => replace::by_name(&System, &beside, fresh, &place.split()?.1).map_err(failed),
+        None => {
+            let (beside, name) = place.split()?;
+            replace::by_name(&System, &beside, fresh, &name).map_err(failed)
+        }
     }
+}
+
+/// Of everything in it: names, contents and executable bits, without the machinery of copies at its top.
+pub(super) fn tree_digest(root: &Dir, stop: &Stop) -> Result<String, Failure> {
+    let mut digested = Digested::new(io::sink());
+    archive::pack_content(root, &mut digested, stop)?;
+    Ok(digested.digest())
 }
 
 /// The directory itself, where it is the root of a mount, which has no name that could be changed.
@@ -168,7 +299,7 @@ fn is_root(place: &Place) -> Result<Option<Arc<Dir>>, Failure> {
 }
 
 /// Puts back what an interrupted replacement left.
-fn recover(place: &Place) -> Result<(), Failure> {
+pub(super) fn recover(place: &Place) -> Result<(), Failure> {
     let interrupted = replace::interrupted(&place.directory, &place.path);
     if interrupted.map_err(|error| place.failed(&error))?.is_none() {
         return Ok(());
@@ -203,15 +334,15 @@ fn make_parent(place: &Place) -> Result<(), Failure> {
     }
 }
 
-fn put_database(
-    place: &Place,
-    spool: &Scratch,
+fn checked_database(
+    place: Place,
+    spool: Scratch,
     file: &std::fs::File,
     replace: bool,
     stop: &Stop,
-) -> Result<(), Failure> {
+) -> Result<Ready, Failure> {
     if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-        return Err(corrupt(place, "it is empty"));
+        return Err(corrupt(&place, "it is empty"));
     }
     let from = spool
         .database(&place.shown)
@@ -219,45 +350,51 @@ fn put_database(
     let checked: Result<String, _> = from.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
     match checked {
         Ok(word) if word == "ok" => {}
-        Ok(problem) => return Err(corrupt(place, &problem)),
-        Err(error) => return Err(corrupt(place, &error.to_string())),
+        Ok(problem) => return Err(corrupt(&place, &problem)),
+        Err(error) => return Err(corrupt(&place, &error.to_string())),
     }
-    if !replace && has_tables(place)? {
-        return Err(not_empty(place));
+    if !replace && has_tables(&place)? {
+        return Err(not_empty(&place));
     }
     if place.directory.symlink_metadata(&place.path).is_err() {
         return new_database(place, &from, replace, stop);
     }
-    // Others may have it open: it keeps its file, and what fails half-way is rolled back.
-    let mut to = place.database()?.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    copy_database(&from, &mut to, &place.shown, stop)
+    Ok(Ready::Database {
+        place,
+        scratch: spool,
+    })
 }
 
 /// Written aside: what fails leaves no empty file that looks like a database.
-fn new_database(place: &Place, from: &Connection, replace: bool, stop: &Stop) -> Result<(), Failure> {
+fn new_database(place: Place, from: &Connection, replace: bool, stop: &Stop) -> Result<Ready, Failure> {
     let failed = |error: io::Error| place.failed(&error);
     let (directory, name) = place.split()?;
-    for ending in ["-journal", "-wal"] {
-        // What belonged to a database that is gone would be replayed into the new one.
-        let mut leftover = name.clone().into_os_string();
-        leftover.push(ending);
-        if directory.symlink_metadata(&leftover).is_err() {
-            continue;
-        }
-        if !replace {
-            return Err(not_empty(place));
-        }
-        directory.remove_file(&leftover).map_err(failed)?;
+    if !replace && !leftovers(&directory, &name).is_empty() {
+        return Err(not_empty(&place));
     }
-    let (scratch, file) = Scratch::file(&directory).map_err(failed)?;
+    let (scratch, mut file) = Scratch::file(&directory).map_err(failed)?;
     fill_database(from, &scratch, &place.shown, stop)?;
-    let put = || {
-        file.sync_all()?;
-        let flags = RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&directory, scratch.name.as_str(), &directory, &name, flags)?;
-        sync_directory(&directory)
+    file.sync_all().map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    let mut digested = Digested::new(io::sink());
+    io::copy(&mut file, &mut digested).map_err(failed)?;
+    Ok(Ready::NewDatabase {
+        place,
+        scratch,
+        digest: digested.digest(),
+    })
+}
+
+/// What belonged to a database that is gone, and would be replayed into the new one.
+fn leftovers(directory: &Dir, name: &Path) -> Vec<OsString> {
+    let named = |ending: &str| {
+        let mut leftover = name.as_os_str().to_owned();
+        leftover.push(ending);
+        leftover
     };
-    put().map_err(failed)
+    let all = ["-journal", "-wal"].map(named).into_iter();
+    all.filter(|leftover| directory.symlink_metadata(leftover).is_ok())
+        .collect()
 }
 
 fn is_empty_directory(place: &Place) -> Result<bool, Failure> {

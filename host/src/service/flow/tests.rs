@@ -1,15 +1,21 @@
 //! Copies between real directories, without a guest.
 
 use super::{
-    copy::{Copied, Options, copy},
+    copy::{Copied, Options, prepare},
     place::Place,
+    probe::{self, Became},
     sink::Sink,
     source::Source,
     stop::Stop,
 };
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    pattern::Mode,
+    service::files::{Mount, Mounts},
+};
 use cap_std::{ambient_authority, fs::Dir};
 use rusqlite::Connection;
+use serde_json::{Value as Json, json};
 use std::{fs, io::Write, os::unix::fs::symlink, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +57,8 @@ impl Ground {
 
     fn copy(&self, from: Source, to: Sink, options: &str) -> Result<Copied, Failure> {
         let scratch = Arc::new(self.directory.open_dir("scratch").expect("opens"));
-        let copied = copy(&from, to, &Options::parse(options)?, &scratch, &self.stop);
+        let prepared = prepare(&from, to, &Options::parse(options)?, &scratch, &self.stop);
+        let copied = prepared.and_then(|prepared| prepared.put(&self.stop));
         let left = fs::read_dir(self.path("scratch")).expect("reads").count();
         assert_eq!(left, 0, "the scratch directory is left empty");
         let aside = fs::read_dir(self.root.path())
@@ -304,7 +311,7 @@ fn a_database_that_fails_half_way_leaves_no_file() {
     let bytes = fs::read(ground.path("app.db")).expect("reads");
     filling.write_all(&bytes).expect("spooled");
     ground.stop.0.cancel();
-    let failure = to().publish(filling, false, &ground.stop).err();
+    let failure = to().ready(filling, false, &ground.stop).err();
     assert_eq!(failure.map(|failure| failure.code).as_deref(), Some("cancelled"));
     assert!(!ground.path("new.db").exists());
 }
@@ -363,4 +370,119 @@ fn what_was_interrupted_is_put_back_before_anything_else() {
         "target.not-empty"
     );
     assert!(ground.path("deep/to/old").exists());
+}
+
+/// What is found about a copy to `name` that was cut off: with everything aside, and once it was in its place.
+fn check_found(ground: &Ground, to: &dyn Fn() -> Sink, name: &str, from: &dyn Fn() -> Source) {
+    let place = match to() {
+        Sink::File(place) => json!({ "file": place.shown }),
+        Sink::Directory(place) => json!({ "directory": place.shown }),
+        Sink::Sqlite(place) => json!({ "sqlite": format!("sqlite://{}", place.shown) }),
+        Sink::Artifact { .. } | Sink::Discard => unreachable!("they are not in directories"),
+    };
+    let mount = |guest: &str, path: &Path| Mount::open(guest, path, Mode::ReadWrite).expect("opens");
+    let mounts = [
+        mount("/workspace", ground.root.path()),
+        mount("/mnt/root", &ground.path("root")),
+    ];
+    let mounts = Mounts::new(mounts.into()).expect("apart");
+    let scratch = Arc::new(ground.directory.open_dir("scratch").expect("opens"));
+    let prepare = || {
+        let options = Options::parse(r#"{"replace":true}"#).expect("valid");
+        let prepared = prepare(&from(), to(), &options, &scratch, &ground.stop).expect("aside");
+        let arguments = json!({ "to": place, "aside": probe::note(prepared.aside()) });
+        (prepared, arguments)
+    };
+    let look = |arguments: &Json| probe::look(&mounts, arguments).expect("looks");
+    let before = content(&ground.path(name));
+
+    let (prepared, arguments) = prepare();
+    // As a kill does: nothing is dropped.
+    std::mem::forget(prepared);
+    assert_eq!(look(&arguments), Became::NotDone, "{name}");
+    assert_eq!(content(&ground.path(name)), before, "{name}");
+    assert_eq!(
+        look(&arguments),
+        Became::Unknown,
+        "{name}: gone, and not in its place"
+    );
+
+    let (prepared, arguments) = prepare();
+    let copied = prepared.put(&ground.stop).expect("put");
+    for _ in 0..2 {
+        assert_eq!(look(&arguments), Became::Done(json!(copied)), "{name}");
+    }
+    assert_ne!(content(&ground.path(name)), before, "{name}");
+    let ours = |path: &Path| {
+        let entries = fs::read_dir(path).expect("reads").filter_map(Result::ok);
+        entries
+            .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".windlass-"))
+            .count()
+    };
+    assert_eq!(ours(ground.root.path()) + ours(&ground.path("root")), 0, "{name}");
+
+    let other = match ground.path(name).is_dir() {
+        true => format!("{name}/more"),
+        false => name.to_string(),
+    };
+    ground.write(&other, "somebody else's");
+    assert_eq!(look(&arguments), Became::Unknown, "{name}");
+    let mut foreign = arguments.clone();
+    for (key, value) in [
+        ("scratch", json!("../a")),
+        ("scratch", json!("app.db")),
+        ("digest", Json::Null),
+    ] {
+        foreign["aside"][key] = value;
+        assert_eq!(look(&foreign), Became::Unknown, "{key}");
+    }
+    assert!(ground.path("app.db").exists());
+}
+
+/// Names and texts; `None` where nothing is.
+fn content(path: &Path) -> Option<Vec<(String, Vec<u8>)>> {
+    if path.is_file() {
+        return Some(vec![(String::new(), fs::read(path).expect("reads"))]);
+    }
+    let entries = fs::read_dir(path).ok()?.filter_map(Result::ok);
+    let read = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        (name, fs::read(entry.path()).unwrap_or_default())
+    };
+    Some(entries.map(read).collect())
+}
+
+#[test]
+fn after_a_crash_a_copy_is_found_aside_or_in_its_place() {
+    let ground = Ground::new();
+    ground.write("new/a", "new");
+    ground.write("old/a", "old");
+    ground.write("root/a", "old");
+    ground.write("old.txt", "old");
+    Connection::open(ground.path("app.db"))
+        .expect("opens")
+        .execute_batch("CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+        .expect("made");
+    let file = |name: &'static str| move |ground: &Ground| Sink::File(ground.place(name));
+    let text = || bytes("new");
+    for name in ["fresh.txt", "old.txt"] {
+        check_found(&ground, &|| file(name)(&ground), name, &text);
+    }
+    let tree = || Source::Directory(ground.place("new"));
+    for name in ["fresh", "old"] {
+        check_found(&ground, &|| Sink::Directory(ground.place(name)), name, &tree);
+    }
+    let root = || Place {
+        directory: Arc::new(ground.directory.open_dir("root").expect("opens")),
+        path: ".".into(),
+        shown: "/mnt/root".into(),
+    };
+    check_found(&ground, &|| Sink::Directory(root()), "root", &tree);
+    let database = || Source::Sqlite(ground.place("app.db"));
+    check_found(
+        &ground,
+        &|| Sink::Sqlite(ground.place("fresh.db")),
+        "fresh.db",
+        &database,
+    );
 }

@@ -42,6 +42,10 @@ struct Journal {
 }
 
 impl EffectLog for Journal {
+    fn recall(&self, _: &str) -> Option<Json> {
+        None
+    }
+
     fn begin(&self, intent: Intent) -> BoxFuture<'_, Result<Begun, Failure>> {
         self.intents.lock().expect("not poisoned").push(intent.arguments);
         let begun = self.done.clone().map_or(Begun::Proceed, Begun::AlreadyDone);
