@@ -67,6 +67,17 @@ pub struct StageReport {
     pub usage: BTreeMap<String, u64>,
 }
 
+impl StageReport {
+    /// Whether the stage did what older code cannot live with, or nobody can bring back: its output `phases` says so. It is a
+    /// point of no return then, without the pipeline file having to know.
+    pub fn passed_no_return(&self) -> bool {
+        let phases = self.outputs.get("phases").and_then(Json::as_array);
+        let mut phases = phases.into_iter().flatten().filter_map(Json::as_str);
+        self.status == StageStatus::Succeeded
+            && phases.any(|phase| matches!(phase, "contract" | "irreversible"))
+    }
+}
+
 /// One thing that happened. Everything that a guest wrote has been made inert and redacted before it is here.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunEvent {

@@ -350,3 +350,21 @@ fn deny(mut stream: TcpStream) {
     // Whoever hangs up has heard enough.
     let _ = stream.write_all((head + body).as_bytes());
 }
+
+#[test]
+fn a_migration_says_itself_that_there_is_no_way_back() {
+    for (phase, code, words) in [
+        ("expand", 3, "nothing of this run can be undone"),
+        ("contract", 65, "stage `one` is a point of no return"),
+        ("irreversible", 65, "stage `one` is a point of no return"),
+    ] {
+        let mut workspace = empty();
+        workspace.set("DB", "sqlite:///mnt/data/app.db");
+        let script = format!("-- windlass: phase={phase}\ncreate table a (id integer);\n");
+        workspace.write("migrations/0001_a.sql", &script);
+        workspace.write("a.yaml", &migration("sqlite:///mnt/data/app.db"));
+        workspace.windlass(["run", "a.yaml"]).expect(0);
+        let ended = workspace.windlass(["rollback", "--yes"]).expect(code);
+        assert!(ended.stderr.contains(words), "{phase}: {}", ended.said());
+    }
+}

@@ -11,7 +11,7 @@ use super::{
     run::{Again, Ready, runtime},
 };
 use crate::{
-    event::{RunStatus, StageStatus},
+    event::{RunStatus, StageReport, StageStatus},
     failure::{Failure, Turn},
     journal::{RunHistory, replay::Standing},
     plan::Plan,
@@ -111,7 +111,10 @@ impl Meaning {
             let planned = &plan.stages[number];
             let name = planned.stage.name.to_string();
             let succeeded = history.stages[number].standing == Standing::Ended(StageStatus::Succeeded);
-            if planned.stage.point_of_no_return && succeeded && meaning.barrier.is_none() {
+            let report = history.stages[number].report.as_ref();
+            let is_barrier =
+                planned.stage.point_of_no_return || report.is_some_and(StageReport::passed_no_return);
+            if is_barrier && succeeded && meaning.barrier.is_none() {
                 meaning.barrier = Some(name.clone());
             }
             let is_behind = meaning.barrier.is_some() && !past;

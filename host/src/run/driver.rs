@@ -454,6 +454,9 @@ impl Loop {
                             duration_ms: duration,
                             usage: result.usage,
                         };
+                        if report.passed_no_return() {
+                            self.schedule.pass_no_return(stage);
+                        }
                         self.finished(Event::Succeeded(stage), stage, attempt, report)
                             .await;
                     }

@@ -3,7 +3,7 @@
 
 use super::{driver::Options, ledger::Ledger};
 use crate::{
-    event::StageStatus,
+    event::{StageReport, StageStatus},
     failure::{Failure, Turn},
     journal::{
         RunHistory,
@@ -132,6 +132,11 @@ fn replay(
     let already = left_out.map(|stage| (*stage, StageState::Skipped));
     let mut schedule = Schedule::replaying(plan.shape(options.jobs), already);
     let mut uncounted = HashMap::new();
+    let passed = |stage: &StageHistory| stage.report.as_ref().is_some_and(StageReport::passed_no_return);
+    let stages = history.stages.iter().enumerate();
+    for (number, _) in stages.filter(|(_, stage)| passed(stage)) {
+        schedule.pass_no_return(number);
+    }
     apply(&mut schedule, Event::Begin)?;
     for step in &history.steps {
         let event = match *step {

@@ -218,6 +218,11 @@ impl Schedule {
         self.replaying = false;
     }
 
+    /// What the stage did makes it a point of no return, as if the file had said so.
+    pub fn pass_no_return(&mut self, stage: usize) {
+        self.shape.point_of_no_return[stage] = true;
+    }
+
     /// How many attempts of a stage have started.
     pub fn attempts(&self, stage: usize) -> u32 {
         self.attempts[stage]
@@ -881,6 +886,13 @@ mod tests {
         );
         let mut schedule = replayed(&guarded, &done);
         assert!(schedule.apply(Event::RollBack { past: true }).is_ok());
+
+        let mut learnt = replayed(&shape(&[&[], &[0]], 2), &done);
+        learnt.pass_no_return(0);
+        let mut said = replayed(&guarded, &done);
+        for event in [Event::RollBack { past: false }, undone(1)] {
+            assert_eq!(learnt.apply(event), said.apply(event));
+        }
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Named places where the crash harness stops this process as the system would: with SIGKILL, nothing flushed, nothing said.
 //!
 //! Without the feature `failpoints` the macro is nothing. With it, `WINDLASS_FAILPOINT=<name>:<n>` kills at the n-th time the place
-//! is reached, counted from 1, and `WINDLASS_FAILPOINT_TRACE=<file>` appends the name of every place that is reached.
+//! is reached, counted from 1 (with `WINDLASS_FAILPOINT_SIGNAL=STOP` it stops there until it is woken), and `WINDLASS_FAILPOINT_TRACE=<file>` appends the name of every place that is reached.
 
 /// A place where a crash is tried.
 macro_rules! failpoint {
@@ -16,6 +16,7 @@ pub use armed::reached;
 
 #[cfg(feature = "failpoints")]
 mod armed {
+    use rustix::process::{Signal, getpid, kill_process};
     use std::{
         env,
         fs::OpenOptions,
@@ -39,8 +40,13 @@ mod armed {
             return;
         };
         if wanted == name && count.parse() == Ok(REACHED.fetch_add(1, Ordering::SeqCst) + 1) {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let is_stop = env::var("WINDLASS_FAILPOINT_SIGNAL").is_ok_and(|signal| signal == "STOP");
+            let signal = if is_stop { Signal::STOP } else { Signal::KILL };
+            let _ = kill_process(getpid(), signal);
             // The signal is on its way.
+            if is_stop {
+                return;
+            }
             loop {
                 std::thread::park();
             }
