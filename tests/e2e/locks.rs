@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command},
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 use windlass_tests::workspace::{Ended, Workspace};
@@ -153,6 +154,16 @@ impl Engine {
             .args([format!("-{signal}"), self.child.id().to_string()])
             .status();
         assert!(status.expect("kill is there").success());
+    }
+
+    fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_some()
     }
 
     #[track_caller]
@@ -337,6 +348,139 @@ fn who_was_stopped_in_an_effect_does_nothing_after_it_and_needs_an_operator() {
         "A B B-after ",
         "the effect in flight, and nothing after it"
     );
+}
+
+/// The places that a run with everything open reaches, each as often as it is reached.
+fn places() -> Vec<(String, usize)> {
+    let mut site = Site::new(&["gate", "go", "end"]);
+    let trace = site.workspace.path("trace").display().to_string();
+    site.workspace.set("WINDLASS_FAILPOINT_TRACE", &trace);
+    site.run("A", &[]).expect(0);
+    let mut places: Vec<(String, usize)> = Vec::new();
+    for name in site.workspace.read("trace").lines() {
+        let before = places.iter().filter(|(known, _)| known == name).count();
+        places.push((name.to_string(), before + 1));
+    }
+    places
+}
+
+/// Which lines of the log are of this run.
+fn lines_of(site: &Site, who: &str) -> Vec<String> {
+    let log = site.log();
+    let lines = log.split_whitespace().filter(|line| line.starts_with(who));
+    lines.map(String::from).collect()
+}
+
+/// Stops a run at one place until another has gone through, wakes it, and goes on with it to its end. False where it was not
+/// reached this time: which commits are shared differs from run to run.
+fn stopped_at(name: &str, count: usize) -> bool {
+    let place = format!("{name}:{count}");
+    let site = Site::new(&["gate", "go", "end"]);
+    let said = site.workspace.path("A.said");
+    let file = File::create(&said).expect("made");
+    let child = site
+        .workspace
+        .command(Site::arguments("A", &[]))
+        .env("WINDLASS_FAILPOINT", &place)
+        .env("WINDLASS_FAILPOINT_SIGNAL", "STOP")
+        // The others keep theirs, however busy this machine is.
+        .env("WINDLASS_LOCK_LEASE", format!("{}ms", LEASE.as_millis()))
+        .stderr(file.try_clone().expect("the same file"))
+        .stdout(file)
+        .spawn()
+        .expect("starts");
+    let mut sleeper = Engine { child, said };
+    until(&place, || sleeper.is_stopped() || sleeper.has_ended());
+    if sleeper.has_ended() {
+        return false;
+    }
+    let stopped = Instant::now();
+    let before = lines_of(&site, "A");
+    let other = site.run("B", &["--lock-wait", "--lock-wait-interval", "100ms"]);
+    assert_eq!(other.code, 0, "{place}: {}", other.said());
+    until("three leases", || stopped.elapsed() >= 3 * LEASE);
+    sleeper.signal("CONT");
+    let code = sleeper.child.wait().expect("ends").code();
+    let said = sleeper.said();
+    // 0: everything had been done before it was stopped.
+    assert!(
+        matches!(code, Some(3 | 75)) || (code == Some(0) && before == ["A", "A-after"]),
+        "{place}: {code:?} {said}"
+    );
+    let after = lines_of(&site, "A");
+    // Behind the check of the lease its effect is in flight; everywhere else nothing of it may be accepted.
+    let allowed = if name == "effect.announced" {
+        before.len() + 1
+    } else {
+        before.len()
+    };
+    assert!(
+        after.len() <= allowed,
+        "{place}: {} then {}",
+        before.join(" "),
+        after.join(" ")
+    );
+    let whole: &[&str] = if go_on(&site, &place) {
+        &["A", "A-after"]
+    } else {
+        &[]
+    };
+    assert_eq!(lines_of(&site, "A"), whole, "{place}: {said}");
+    assert_eq!(lines_of(&site, "B"), ["B", "B-after"], "{place}");
+    true
+}
+
+/// Resumes what has not ended. Whether a native program ran nobody can tell but a person, who looks. False: there is no such
+/// run, since it was stopped before its first record, and that was not accepted.
+fn go_on(site: &Site, place: &str) -> bool {
+    let listed = site
+        .workspace
+        .windlass(["runs", "list", "--format", "json", "--file", "a.yaml"]);
+    if listed.expect(0).json().as_array().map(Vec::len) == Some(1) {
+        return false;
+    }
+    for _ in 0..4 {
+        let resumed = site.workspace.windlass(["resume"]);
+        match resumed.code {
+            0 | 65 => return true,
+            3 => {}
+            _ => panic!("{place}: {}", resumed.said()),
+        }
+        let said = resumed.said();
+        let stage = ["change", "after"]
+            .into_iter()
+            .find(|stage| said.contains(&format!("--assume '{stage}=")));
+        let stage = stage.unwrap_or_else(|| panic!("{place}: {said}"));
+        let line = if stage == "change" { "A" } else { "A-after" };
+        let is_done = lines_of(site, "A").iter().any(|known| known == line);
+        let answer = format!("{stage}={}", if is_done { "done" } else { "not-done" });
+        let answered = site.workspace.windlass(["resume", "--assume", &answer]);
+        if answered.code == 0 {
+            return true;
+        }
+        assert_eq!(answered.code, 3, "{place}: {}", answered.said());
+    }
+    panic!("{place}: it does not come to its end");
+}
+
+#[test]
+fn who_was_stopped_anywhere_has_nothing_accepted_and_nothing_doubled() {
+    let places = places();
+    assert!(places.len() > 20, "{places:?}");
+    // They mostly wait for leases.
+    let next = AtomicUsize::new(0);
+    let stopped = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let work = || {
+            while let Some((name, count)) = places.get(next.fetch_add(1, Ordering::SeqCst)) {
+                stopped.fetch_add(usize::from(stopped_at(name, *count)), Ordering::SeqCst);
+            }
+        };
+        (0..4).for_each(|_| drop(scope.spawn(work)));
+    });
+    let stopped = stopped.into_inner();
+    println!("stopped at {stopped} of {} places", places.len());
+    assert!(stopped * 2 > places.len(), "{stopped} of {}", places.len());
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod armed {
         fs::OpenOptions,
         io::Write,
         sync::atomic::{AtomicU64, Ordering},
+        time::Duration,
     };
 
     static REACHED: AtomicU64 = AtomicU64::new(0);
@@ -45,7 +46,8 @@ mod armed {
             let _ = kill_process(getpid(), signal);
             // The signal is on its way.
             if is_stop {
-                return;
+                // Another thread may be given the signal: this one waits for it here, and not in the middle of a commit.
+                return std::thread::park_timeout(Duration::from_millis(50));
             }
             loop {
                 std::thread::park();
