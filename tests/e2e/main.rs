@@ -2,6 +2,7 @@
 
 mod compose;
 mod contract;
+mod damage;
 mod exit_codes;
 mod hostile;
 mod kept;
