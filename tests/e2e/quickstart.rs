@@ -190,3 +190,52 @@ fn the_image_is_accepted_by_skopeo_and_the_same_each_time() {
         String::from_utf8_lossy(&inspected.stdout).into_owned() + &String::from_utf8_lossy(&inspected.stderr);
     assert!(inspected.status.success() && said.contains(&image), "{said}");
 }
+
+const RESTORE: &str = r#"
+windlass: 1
+name: restore
+directories: { backups: target/quickstart/backups, new: target/new }
+stages:
+  restore:
+    uses: restore
+    with:
+      from: /mnt/backups
+      into:
+        database: { sqlite: "sqlite:///mnt/new/app.db" }
+        application: { directory: /mnt/new/app }
+    allow:
+      sql: ["sqlite:///mnt/new/app.db"]
+      files: { /mnt/backups: ro, /mnt/new: rw }
+"#;
+
+#[test]
+fn what_was_backed_up_is_restored_even_through_a_crash() {
+    let mut workspace = workspace();
+    workspace.windlass(["run", "pipelines/quickstart.yaml"]).expect(0);
+    workspace.write("restore.yaml", RESTORE);
+    // Before, between and behind the two copies.
+    for place in [
+        "effect.ready:1",
+        "effect.announced:1",
+        "effect.done:1",
+        "effect.ready:2",
+        "effect.announced:2",
+        "effect.done:2",
+    ] {
+        workspace.set("WINDLASS_FAILPOINT", place);
+        assert_eq!(workspace.windlass(["run", "restore.yaml"]).code, -1, "{place}");
+        workspace.set("WINDLASS_FAILPOINT", "");
+        let resumed = workspace.windlass(["resume"]);
+        assert_eq!(resumed.code, 0, "{place}: {}", resumed.said());
+        let database = workspace.path("target/new/app.db");
+        let projects = rusqlite::Connection::open(&database)
+            .and_then(|opened| opened.query_row("SELECT count(*) FROM projects", [], |row| row.get(0)));
+        assert_eq!(projects, Ok(1), "{place}");
+        assert_eq!(
+            workspace.read("target/new/app/server.py"),
+            workspace.read("pipelines/quickstart/app/server.py"),
+            "{place}"
+        );
+        std::fs::remove_dir_all(workspace.path("target/new")).expect("removed");
+    }
+}
