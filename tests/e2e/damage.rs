@@ -122,3 +122,51 @@ fn a_changed_bit_is_never_read_as_something_else() {
     }
     assert!(refused > 0, "some of them hit what is used");
 }
+
+/// A disk of its own, unmounted when dropped.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn mount(place: &Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(place).expect("made");
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(place);
+        mount
+            .output()
+            .is_ok_and(|ended| ended.status.success())
+            .then(|| Self(place.into()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_in_words_and_nothing_is_claimed() {
+    let workspace = workspace();
+    let place = workspace.path("../disk");
+    let Some(disk) = Disk::mount(&place, "size=1m,mode=0700") else {
+        eprintln!("skipped: needs the right to mount a file system");
+        return;
+    };
+    let state = place.display().to_string();
+    let run = ["run", "pipelines/quickstart.yaml", "--state-dir", &state];
+    let full = workspace.windlass(run);
+    assert!(![0, 1].contains(&full.code), "{}", full.said());
+    assert!(
+        full.stderr.contains("see that the disk has room"),
+        "{}",
+        full.said()
+    );
+    assert!(!full.said().contains("succeeded"), "{}", full.said());
+    assert!(!workspace.path("target/quickstart/data/app.db").exists());
+    let remounted = std::process::Command::new("mount")
+        .args(["-o", "remount,size=64m,mode=0700"])
+        .arg(&disk.0)
+        .status();
+    assert!(remounted.is_ok_and(|status| status.success()));
+    workspace.windlass(run).expect(0);
+}
