@@ -30,7 +30,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::{Id, JoinError, JoinSet},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// How long stages may take to stop once the lock is lost: another run may act meanwhile.
 const LOCK_LOST_GRACE: Duration = Duration::from_secs(2);
@@ -162,8 +162,22 @@ struct Loop {
 }
 
 impl Run {
-    /// Runs until nothing is left to do.
-    pub async fn drive(mut self) -> Ended {
+    /// Runs until nothing is left to do; stops at once when it is dropped.
+    ///
+    /// In a task of its own, whoever waits for it: a stage that the loop starts is then taken up by the thread that waits for
+    /// it, and no other thread has to be woken for each stage of a chain.
+    pub async fn drive(self) -> Ended {
+        let driven = AbortOnDropHandle::new(tokio::spawn(self.drive_here()));
+        match driven.await {
+            Ok(ended) => ended,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    async fn drive_here(mut self) -> Ended {
         let began = Instant::now();
         let start = std::mem::replace(&mut self.start, Start::New);
         let shape = self.workshop.plan().shape(self.options.jobs);

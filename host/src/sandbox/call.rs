@@ -128,11 +128,13 @@ async fn attempt_once(
     let (peak, spoken, log) = (state.limiter.peak(), state.wasi.spoken(), state.log.clone());
     let mut store = store(&prepared, state, &limits);
 
+    // The guest first: one that never waits ends before a timer is set, which would wake another thread for it. It cannot
+    // keep the others from their turn: what computes gives way at every tick.
     let ended = tokio::select! {
         biased;
+        answer = invoke(&mut store, &prepared, call), if !is_late(&context) => answer,
         () = stopped(&context, &limits) => Err(Ended::Stopped(stop_reason(&context))),
         failure = tripwire.tripped() => Err(Ended::Stopped(failure)),
-        answer = invoke(&mut store, &prepared, call) => answer,
     };
     // A guest that was dropped in the middle is never entered again.
     drop(store);
@@ -194,6 +196,11 @@ fn store(prepared: &Prepared, state: State, limits: &Limits) -> Store<State> {
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     store
+}
+
+/// Whether there was no time left to begin with.
+fn is_late(context: &Context) -> bool {
+    context.deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// Returns when the attempt has to end: its deadline has come, or its grace after a cancellation is over.

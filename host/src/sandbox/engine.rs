@@ -25,8 +25,9 @@ const TABLES_EACH: u32 = 4;
 /// Core instances of one component: the guest, and an adapter or two for its imports.
 const CORE_INSTANCES_EACH: u32 = 8;
 
-/// A guest that spins gives way this often. A deadline or a cancellation is noticed within two ticks.
-pub(super) const TICK: Duration = Duration::from_millis(5);
+/// A guest that spins gives way this often. A cancellation is seen at one tick, and the end of its grace at another: with the
+/// grace between them, a guest that computes for ever is dead within 20 ms.
+pub(super) const TICK: Duration = Duration::from_millis(2);
 
 /// The stack of a guest. Deep recursion ends here; the fiber around it has as much again for host functions.
 pub(super) const STACK: usize = 512 << 10;
@@ -123,6 +124,8 @@ fn config(pool: Option<PoolingAllocationConfig>) -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(STACK)
         .async_stack_size(FIBER_STACK)
+        // For debuggers of the host: no panic unwinds through a guest, and what is compiled has to be authenticated and loaded.
+        .native_unwind_info(false)
         // What no guest language needs is off: less to attack. Multi-memory stays on: without it the compiler panics on
         // QuickJS components.
         .wasm_multi_memory(true)

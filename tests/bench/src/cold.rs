@@ -58,7 +58,7 @@ pub(crate) fn one_stage(project: &Project, rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// Beside this program: the same package builds it.
-fn executable() -> Result<PathBuf> {
+pub(crate) fn executable() -> Result<PathBuf> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let path = this.with_file_name("windlass-bench-command");
     if path.exists() {

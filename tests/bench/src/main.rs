@@ -12,6 +12,7 @@ mod peers;
 mod project;
 mod reading;
 mod redaction;
+mod resume;
 mod statistics;
 mod table;
 
@@ -127,6 +128,7 @@ fn bench(arguments: &Arguments) -> Result<()> {
     }
     if arguments.wants(&["P15"]) {
         note("P15", cancel::all(&project, &mut rows));
+        note("P15", resume::thousand_records(&project, &mut rows));
     }
     print!("{}", table::render(&rows));
     notes.iter().for_each(|note| println!("not measured: {note}"));
