@@ -36,6 +36,13 @@ pub trait Journal: EffectLog + DecisionLog {
     /// A failure is final: every later call fails too, and the run has to end.
     fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), Failure>>;
 
+    /// As [`Journal::append`], but this thread itself waits for the disk: for a caller that nothing runs beside, to whom handing
+    /// the records over and being woken again would cost as much as the disk.
+    ///
+    /// # Errors
+    /// As those of [`Journal::append`].
+    fn append_blocking(&self, records: Vec<Record>) -> Result<(), Failure>;
+
     /// Goes to disk with the next commit, within a moment.
     fn append_later(&self, record: Record);
 
@@ -66,6 +73,10 @@ pub struct Ephemeral;
 impl Journal for Ephemeral {
     fn append(&self, _: Vec<Record>) -> BoxFuture<'static, Result<(), Failure>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn append_blocking(&self, _: Vec<Record>) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn append_later(&self, _: Record) {}

@@ -8,7 +8,7 @@
 
 use super::store::{Batch, Fence, Store, StoreError, StoredLine, StoredRecord};
 use crate::name::RunId;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, config::DbConfig, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, config::DbConfig, params};
 use std::{
     fs::{self, DirBuilder, OpenOptions, Permissions},
     io,
@@ -63,6 +63,8 @@ pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     fence: Option<Fence>,
+    /// The run that was written to last, with its number. It keeps it.
+    known: Option<(RunId, i64)>,
 }
 
 impl SqliteStore {
@@ -85,6 +87,7 @@ impl SqliteStore {
             connection,
             path,
             fence: None,
+            known: None,
         };
         store.prepare_writer().map_err(|error| store.explain(error))?;
         store.check_or_make_tables()?;
@@ -109,6 +112,7 @@ impl SqliteStore {
             connection,
             path,
             fence: None,
+            known: None,
         };
         let set = || {
             store.connection.busy_timeout(BUSY)?;
@@ -232,18 +236,17 @@ impl SqliteStore {
         let transaction = self
             .connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let number;
         {
             if let Some(fence) = &self.fence
                 && !holds(&transaction, fence)?
             {
                 return Ok(false);
             }
-            transaction
-                .prepare_cached("INSERT OR IGNORE INTO run (id) VALUES (?1)")?
-                .execute([run.as_str()])?;
-            let number: i64 = transaction
-                .prepare_cached("SELECT number FROM run WHERE id = ?1")?
-                .query_row([run.as_str()], |row| row.get(0))?;
+            number = match &self.known {
+                Some((known, number)) if known == run => *number,
+                _ => number_for(&transaction, run)?,
+            };
             let mut insert =
                 transaction.prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
             for record in &batch.records {
@@ -273,7 +276,11 @@ impl SqliteStore {
                 ])?;
             }
         }
-        transaction.commit().map(|()| true)
+        transaction.commit()?;
+        if self.known.as_ref().is_none_or(|(known, _)| known != run) {
+            self.known = Some((run.clone(), number));
+        }
+        Ok(true)
     }
 
     fn select_runs(&self, limit: usize) -> rusqlite::Result<Vec<(i64, String)>> {
@@ -398,6 +405,16 @@ fn stored_line(row: &Row<'_>) -> rusqlite::Result<StoredLine> {
         message: row.get(5)?,
         fields: row.get(6)?,
     })
+}
+
+/// The number of a run, which gets one with its first records.
+fn number_for(transaction: &Transaction<'_>, run: &RunId) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO run (id) VALUES (?1)")?
+        .execute([run.as_str()])?;
+    transaction
+        .prepare_cached("SELECT number FROM run WHERE id = ?1")?
+        .query_row([run.as_str()], |row| row.get(0))
 }
 
 /// The directory 0700 and the file 0600 before SQLite sees them; it gives its side files the mode of the main one.

@@ -1,6 +1,7 @@
-//! One thread owns the store of a run; everybody else sends it records and waits. All who wait while a commit is under way
-//! share the next one, so parallel stages cost one sync together. Refuses to go on after a commit that failed: what is on
-//! disk is then unknown, and trying again could report success for data that the kernel has already dropped.
+//! Everybody lays records into the inbox of a run and waits. All who wait while a commit is under way share the next one, so
+//! parallel stages cost one sync together. A thread makes the commits; a caller that nothing runs beside makes its own, which
+//! spares both a hand-over. Refuses to go on after a commit that failed: what is on disk is then unknown, and trying again could
+//! report success for data that the kernel has already dropped.
 
 use super::{
     Journal, LogLine, Redact,
@@ -20,10 +21,7 @@ use serde_json::Value as Json;
 use std::{
     collections::HashMap,
     io,
-    sync::{
-        Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -37,7 +35,7 @@ const PENDING: usize = 4_096;
 
 /// The journal of one run that is being written.
 pub struct Writer {
-    sender: Sender<Message>,
+    desk: Arc<Desk>,
     redact: Redact,
     /// Outcomes of effects from attempts that a crash cut off, by key.
     cut_off: Mutex<HashMap<String, CutOff>>,
@@ -45,15 +43,32 @@ pub struct Writer {
 
 type Done = oneshot::Sender<Result<(), Failure>>;
 
-enum Message {
-    Records(Vec<Encoded>, Option<Done>),
-    Line(StoredLine),
-    Close(Done),
+/// What those who write share with the thread.
+struct Desk {
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+    /// Whoever has it takes the inbox: what was laid there first is written first.
+    owner: Mutex<Owner>,
+}
+
+/// What has not been taken to a commit yet.
+#[derive(Default)]
+struct Inbox {
+    records: Vec<Encoded>,
+    lines: Vec<StoredLine>,
+    waiting: Vec<Done>,
+    /// When the oldest of them came.
+    since: Option<Instant>,
+    /// Told when all is on disk and the store is given back.
+    closing: Option<Done>,
+    /// Nothing is taken any more.
+    is_closed: bool,
 }
 
 struct Encoded {
     kind: &'static str,
     body: String,
+    at_ms: i64,
 }
 
 impl Writer {
@@ -69,21 +84,22 @@ impl Writer {
         position: Position,
         cut_off: HashMap<String, CutOff>,
     ) -> io::Result<Self> {
-        let (sender, receiver) = channel();
-        let owner = Owner {
-            store: Box::new(store),
-            run,
-            position,
-            batch: Batch::default(),
-            waiting: Vec::new(),
-            since: None,
-            failed: None,
-        };
+        let desk = Arc::new(Desk {
+            inbox: Mutex::default(),
+            arrived: Condvar::new(),
+            owner: Mutex::new(Owner {
+                store: Some(Box::new(store)),
+                run,
+                position,
+                failed: None,
+            }),
+        });
+        let clerk = Clerk(desk.clone());
         thread::Builder::new()
             .name("journal".into())
-            .spawn(move || owner.serve(&receiver))?;
+            .spawn(move || clerk.serve())?;
         Ok(Self {
-            sender,
+            desk,
             redact,
             cut_off: Mutex::new(cut_off),
         })
@@ -99,19 +115,20 @@ impl Writer {
         Encoded {
             kind: record.kind(),
             body: record.encode(),
+            at_ms: now_ms(),
         }
     }
 
-    fn hand_over(&self, make: impl FnOnce(Done) -> Message) -> BoxFuture<'static, Result<(), Failure>> {
+    fn encode_all(&self, records: Vec<Record>) -> Vec<Encoded> {
+        records.into_iter().map(|record| self.encode(record)).collect()
+    }
+
+    /// Lays something into the inbox together with who waits for it.
+    fn hand_over(&self, lay: impl FnOnce(&mut Inbox, Done)) -> BoxFuture<'static, Result<(), Failure>> {
         let (done, wait) = oneshot::channel();
-        // A message that nobody took is dropped here, and its `done` with it: kept, it would be waited for forever.
-        let is_sent = self.sender.send(make(done)).is_ok();
-        Box::pin(async move {
-            match wait.await {
-                Ok(result) if is_sent => result,
-                _ => Err(closed()),
-            }
-        })
+        // What a closed inbox does not take is dropped, and `done` with it: kept, it would be waited for forever.
+        self.desk.lay(|inbox| lay(inbox, done));
+        Box::pin(async move { wait.await.unwrap_or_else(|_| Err(closed())) })
     }
 
     fn begun_before(&self, intent: &Intent) -> Option<Result<Begun, Failure>> {
@@ -127,15 +144,25 @@ impl Writer {
 
 impl Journal for Writer {
     fn append(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), Failure>> {
-        let encoded = records.into_iter().map(|record| self.encode(record)).collect();
-        self.hand_over(|done| Message::Records(encoded, Some(done)))
+        let encoded = self.encode_all(records);
+        self.hand_over(|inbox, done| {
+            inbox.records.extend(encoded);
+            inbox.waiting.push(done);
+        })
+    }
+
+    fn append_blocking(&self, records: Vec<Record>) -> Result<(), Failure> {
+        let encoded = self.encode_all(records);
+        let mut owner = self.desk.owner.lock().map_err(|_| closed())?;
+        let mut inbox = self.desk.take();
+        inbox.records.extend(encoded);
+        owner.commit(inbox)
     }
 
     fn append_later(&self, record: Record) {
-        // An owner that is gone has failed or was closed: whoever waits for a commit hears of it.
-        let _ = self
-            .sender
-            .send(Message::Records(vec![self.encode(record)], None));
+        // A closed inbox does not take it: whoever waits for a commit hears of that.
+        let encoded = self.encode(record);
+        self.desk.lay(|inbox| inbox.records.push(encoded));
     }
 
     fn log(&self, line: LogLine) {
@@ -152,7 +179,7 @@ impl Journal for Writer {
             message: (self.redact)(&line.message),
             fields: serde_json::json!(fields.collect::<Vec<_>>()).to_string(),
         };
-        let _ = self.sender.send(Message::Line(line));
+        self.desk.lay(|inbox| inbox.lines.push(line));
     }
 
     fn settle(&self, key: &str, result: Option<Json>) {
@@ -169,7 +196,10 @@ impl Journal for Writer {
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), Failure>> {
-        self.hand_over(Message::Close)
+        self.hand_over(|inbox, done| {
+            inbox.closing = Some(done);
+            inbox.is_closed = true;
+        })
     }
 }
 
@@ -200,100 +230,158 @@ impl DecisionLog for Writer {
     }
 }
 
-/// What the thread owns.
-struct Owner {
-    store: Box<dyn Store>,
-    run: RunId,
-    position: Position,
-    batch: Batch,
-    waiting: Vec<Done>,
-    /// When the oldest of the pending records came.
-    since: Option<Instant>,
-    failed: Option<Failure>,
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.desk.lay(|inbox| inbox.is_closed = true);
+    }
 }
 
-impl Owner {
-    fn serve(mut self, receiver: &Receiver<Message>) {
+impl Desk {
+    fn lay(&self, lay: impl FnOnce(&mut Inbox)) {
+        let mut inbox = locked(&self.inbox);
+        if inbox.is_closed {
+            return;
+        }
+        let was_empty = inbox.since.is_none();
+        lay(&mut inbox);
+        inbox.since.get_or_insert_with(Instant::now);
+        if was_empty || inbox.is_due() {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn take(&self) -> Inbox {
+        let mut inbox = locked(&self.inbox);
+        let is_closed = inbox.is_closed;
+        std::mem::replace(
+            &mut *inbox,
+            Inbox {
+                is_closed,
+                ..Inbox::default()
+            },
+        )
+    }
+
+    /// Returns when a commit is due.
+    fn wait(&self) {
+        let mut inbox = locked(&self.inbox);
+        while !inbox.is_due() {
+            inbox = match inbox.since {
+                None => self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner),
+                Some(since) => {
+                    let left = FLUSH_AFTER.saturating_sub(since.elapsed());
+                    let woken = self.arrived.wait_timeout(inbox, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+}
+
+impl Inbox {
+    fn is_due(&self) -> bool {
+        self.is_closed
+            || !self.waiting.is_empty()
+            || self.records.len() + self.lines.len() >= PENDING
+            || self.since.is_some_and(|since| since.elapsed() >= FLUSH_AFTER)
+    }
+}
+
+/// The thread that commits for everybody who does not do it itself.
+struct Clerk(Arc<Desk>);
+
+impl Clerk {
+    fn serve(self) {
         loop {
-            let next = match self.since {
-                None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => receiver.recv_timeout(FLUSH_AFTER.saturating_sub(since.elapsed())),
+            self.0.wait();
+            // Poisoned: a commit has panicked, and what is on disk is unknown.
+            let Ok(mut owner) = self.0.owner.lock() else {
+                return;
             };
-            let closing = match next {
-                Ok(first) => self.take_all(first, receiver),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return self.commit(),
-            };
-            let due = self.since.is_some_and(|since| since.elapsed() >= FLUSH_AFTER);
-            if closing.is_some() || due || !self.waiting.is_empty() || self.pending() >= PENDING {
-                self.commit();
-            }
-            if let Some(done) = closing {
-                let result = self.failed.take().map_or(Ok(()), Err);
-                drop(self.store);
-                let _ = done.send(result);
+            let mut inbox = self.0.take();
+            let (is_closed, closing) = (inbox.is_closed, inbox.closing.take());
+            let result = owner.commit(inbox);
+            if is_closed {
+                owner.store = None;
+                drop(owner);
+                if let Some(done) = closing {
+                    let _ = done.send(result);
+                }
                 return;
             }
         }
     }
+}
 
-    /// Takes `first` and whatever else has come meanwhile; the sender of `Close`, where it is among them.
-    fn take_all(&mut self, first: Message, receiver: &Receiver<Message>) -> Option<Done> {
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Records(records, done) => {
-                    let at_ms = now_ms();
-                    records.into_iter().for_each(|record| self.add(record, at_ms));
-                    self.waiting.extend(done);
-                }
-                Message::Line(line) => self.batch.lines.push(line),
-                Message::Close(done) => return Some(done),
-            }
-            self.since.get_or_insert_with(Instant::now);
-            if self.pending() >= PENDING {
-                return None;
-            }
-            next = receiver.try_recv().ok();
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        let mut inbox = locked(&self.0.inbox);
+        // Whoever waits is told by it that nobody is here any more.
+        *inbox = Inbox {
+            is_closed: true,
+            ..Inbox::default()
+        };
+    }
+}
+
+/// Who writes to the store.
+struct Owner {
+    /// `None`: closed.
+    store: Option<Box<dyn Store>>,
+    run: RunId,
+    position: Position,
+    failed: Option<Failure>,
+}
+
+impl Owner {
+    fn commit(&mut self, inbox: Inbox) -> Result<(), Failure> {
+        let batch = Batch {
+            records: inbox
+                .records
+                .into_iter()
+                .map(|record| self.chain(record))
+                .collect(),
+            lines: inbox.lines,
+        };
+        let is_empty = batch.records.is_empty() && batch.lines.is_empty();
+        if self.failed.is_none() && !is_empty {
+            failpoint!("journal.before-commit");
+            let written = match &mut self.store {
+                Some(store) => store.append(&self.run, &batch).map_err(Failure::from),
+                None => Err(closed()),
+            };
+            self.failed = written.err();
+            failpoint!("journal.after-commit");
         }
-        None
+        let result = self.failed.clone().map_or(Ok(()), Err);
+        for done in inbox.waiting {
+            // Whoever no longer waits was cancelled; the records are on disk all the same.
+            let _ = done.send(result.clone());
+        }
+        result
     }
 
-    fn add(&mut self, Encoded { kind, body }: Encoded, at_ms: i64) {
+    fn chain(&mut self, record: Encoded) -> StoredRecord {
+        let Encoded { kind, body, at_ms } = record;
         let Position { sequence, chain } = self.position;
         let chain = record::chain(&chain, sequence, at_ms, &body);
         self.position = Position {
             sequence: sequence + 1,
             chain,
         };
-        self.batch.records.push(StoredRecord {
+        StoredRecord {
             sequence,
             version: record::VERSION,
             at_ms,
             kind: kind.into(),
             body,
             chain,
-        });
-    }
-
-    fn pending(&self) -> usize {
-        self.batch.records.len() + self.batch.lines.len()
-    }
-
-    fn commit(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        self.since = None;
-        let empty = batch.records.is_empty() && batch.lines.is_empty();
-        if self.failed.is_none() && !empty {
-            failpoint!("journal.before-commit");
-            self.failed = self.store.append(&self.run, &batch).err().map(Failure::from);
-            failpoint!("journal.after-commit");
-        }
-        for done in self.waiting.drain(..) {
-            // Whoever no longer waits was cancelled; the records are on disk all the same.
-            let _ = done.send(self.failed.clone().map_or(Ok(()), Err));
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn now_ms() -> i64 {
@@ -331,7 +419,7 @@ fn unknown_outcome(intent: &Intent) -> Failure {
 mod tests {
     use super::*;
     use crate::{capability::Leaves, journal::store::StoreError, name::StageName};
-    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, channel};
 
     /// A store that counts commits, waits in the first until told, and fails from a given commit on.
     struct Counting {

@@ -64,6 +64,10 @@ impl Journal for Gate {
         self.journal.append(records)
     }
 
+    fn append_blocking(&self, records: Vec<Record>) -> Result<(), Failure> {
+        self.journal.append_blocking(records)
+    }
+
     fn append_later(&self, record: Record) {
         self.journal.append_later(record);
     }
@@ -135,6 +139,10 @@ mod tests {
     impl Journal for Slow {
         fn append(&self, _: Vec<Record>) -> BoxFuture<'static, Result<(), Failure>> {
             Box::pin(std::future::ready(Ok(())))
+        }
+
+        fn append_blocking(&self, _: Vec<Record>) -> Result<(), Failure> {
+            Ok(())
         }
 
         fn append_later(&self, _: Record) {}

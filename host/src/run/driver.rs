@@ -288,7 +288,11 @@ impl Loop {
             let records = std::mem::take(&mut self.records);
             if !records.is_empty() {
                 failpoint!("round.before-commit");
-                self.run.journal.append(records).await?;
+                if self.tasks.is_empty() {
+                    self.run.journal.append_blocking(records)?;
+                } else {
+                    self.run.journal.append(records).await?;
+                }
                 failpoint!("round.after-commit");
             }
             for (stage, attempt, prepared) in starts {

@@ -200,7 +200,9 @@ fn store(prepared: &Prepared, state: State, limits: &Limits) -> Store<State> {
 
 /// Whether there was no time left to begin with.
 fn is_late(context: &Context) -> bool {
-    context.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    context
+        .deadline
+        .is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// Returns when the attempt has to end: its deadline has come, or its grace after a cancellation is over.

@@ -164,14 +164,18 @@ pub(crate) fn process(project: &Project, stage: Duration, rows: &mut Vec<Row>) -
     Ok(())
 }
 
-/// For a profiler: nothing but ephemeral chains, for as long as it takes to see where their time goes. The best time of a stage.
-pub(crate) fn chains(project: &Project) -> Result<Duration> {
+/// For a profiler: nothing but chains, ephemeral or durable, for as long as it takes to see where their time goes. The best time of a stage.
+pub(crate) fn chains(project: &Project, is_durable: bool) -> Result<Duration> {
     let ready = project.ready(&Shape {
         stages: STAGES,
         is_chain: true,
         body: NOOP,
     })?;
-    let stages = (0..40).map(|_| project.run(&ready, 2, false).map(|measured| each(measured.total)));
+    let stages = (0..40).map(|_| {
+        project
+            .run(&ready, 2, is_durable)
+            .map(|measured| each(measured.total))
+    });
     Ok(minimum(&stages.collect::<Result<Vec<_>>>()?))
 }
 

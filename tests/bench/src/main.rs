@@ -178,7 +178,8 @@ fn measure_here(what: &str, arguments: &Arguments) -> Result<()> {
     let number = match what {
         "P5" => reading::memory(&project)?,
         "P8" => engine::live_memory(&project)?,
-        "P1" => u64::try_from(engine::chains(&project)?.as_nanos()).unwrap_or(u64::MAX),
+        "P1" => u64::try_from(engine::chains(&project, false)?.as_nanos()).unwrap_or(u64::MAX),
+        "P2" => u64::try_from(engine::chains(&project, true)?.as_nanos()).unwrap_or(u64::MAX),
         _ => return Err(format!("nothing measures {what}")),
     };
     println!("{number}");
