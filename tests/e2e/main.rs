@@ -2,6 +2,7 @@
 
 mod compose;
 mod contract;
+mod crash;
 mod damage;
 mod exit_codes;
 mod hostile;

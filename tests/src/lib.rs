@@ -2,5 +2,6 @@
 
 pub mod attempt;
 pub mod component;
+pub mod counter;
 pub mod vault;
 pub mod workspace;

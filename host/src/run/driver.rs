@@ -161,6 +161,15 @@ struct Loop {
     ending: Option<Ending>,
 }
 
+/// What begins once the records of its beginning are on disk: an effect's intent has to lie behind them, or replay would take it
+/// for somebody else's.
+#[derive(Default)]
+struct Starts {
+    attempts: Vec<(usize, u32, Prepared)>,
+    /// Stages that are undone.
+    undos: Vec<usize>,
+}
+
 impl Run {
     /// Runs until nothing is left to do; stops at once when it is dropped.
     ///
@@ -274,7 +283,7 @@ impl Loop {
     /// Applies what has happened until nothing follows from it, with one commit for each round of records.
     async fn perform(&mut self) -> Result<(), Failure> {
         while !self.queue.is_empty() {
-            let mut starts = Vec::new();
+            let mut starts = Starts::default();
             while let Some((event, record)) = self.queue.pop_front() {
                 self.records.extend(record);
                 let followed = self.schedule.apply(event);
@@ -295,9 +304,10 @@ impl Loop {
                 }
                 failpoint!("round.after-commit");
             }
-            for (stage, attempt, prepared) in starts {
+            for (stage, attempt, prepared) in starts.attempts {
                 self.start(stage, attempt, prepared).await;
             }
+            starts.undos.into_iter().for_each(|stage| self.compensate(stage));
         }
         Ok(())
     }
@@ -306,7 +316,7 @@ impl Loop {
         self.queue.push_back((event, Some(record)));
     }
 
-    async fn prepare(&mut self, action: Action, starts: &mut Vec<(usize, u32, Prepared)>) {
+    async fn prepare(&mut self, action: Action, starts: &mut Starts) {
         match action {
             Action::Start { stage, attempt } => {
                 if let Some(failure) = self.answer(stage) {
@@ -319,14 +329,19 @@ impl Loop {
                 match workshop.prepare(stage, attempt, &self.run.id, &self.outputs) {
                     Ok(Some(prepared)) => {
                         self.records.push(self.started(stage, attempt));
-                        starts.push((stage, attempt, prepared));
+                        starts.attempts.push((stage, attempt, prepared));
                     }
                     Ok(None) => self.skipped(stage, attempt).await,
                     Err(failure) => self.failed(stage, attempt, failure, BTreeMap::new(), 0).await,
                 }
             }
             Action::BackOff { stage, attempt } => self.back_off(stage, attempt).await,
-            Action::Compensate { stage } => self.compensate(stage),
+            Action::Compensate { stage } => {
+                self.records.push(Record::CompensationStarted {
+                    stage: self.name(stage).to_string(),
+                });
+                starts.undos.push(stage);
+            }
             Action::Finish(ending) => self.ending = Some(ending),
         }
     }
@@ -609,9 +624,6 @@ impl Loop {
         );
         let outputs = self.outputs.clone();
         let settling = self.settling(stage);
-        self.records.push(Record::CompensationStarted {
-            stage: self.name(stage).to_string(),
-        });
         let handle = self.tasks.spawn(async move {
             if let Some(settling) = settling
                 && let Err(failure) = settling.settle().await

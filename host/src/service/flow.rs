@@ -24,7 +24,7 @@ use crate::{
     wit::{GuestError, windlass::flow::streams},
 };
 use copy::{Options, Prepared, prepare};
-use place::Place;
+use place::{Maker, Place};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use stop::Stop;
@@ -75,6 +75,11 @@ impl State {
             directory: resolved.directory,
             path: resolved.path,
             shown: shown.into(),
+            maker: Maker {
+                run: self.context.run.to_string(),
+                stage: self.context.stage.to_string(),
+                attempt: self.context.attempt,
+            },
         })
     }
 

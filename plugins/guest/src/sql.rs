@@ -50,6 +50,14 @@ pub struct Step {
     /// Its parameters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Value>,
+    /// It only adds what an older program does not mind. A transaction of such steps does not count as a change that a failed
+    /// run leaves behind.
+    #[serde(
+        rename = "leaves",
+        skip_serializing_if = "is_false",
+        serialize_with = "as_leaves"
+    )]
+    pub is_additive: bool,
 }
 
 impl Step {
@@ -58,6 +66,7 @@ impl Step {
         Self {
             sql: sql.into(),
             parameters: Vec::new(),
+            is_additive: false,
         }
     }
 
@@ -66,7 +75,14 @@ impl Step {
         Self {
             sql: sql.into(),
             parameters,
+            is_additive: false,
         }
+    }
+
+    /// The same step, which is additive where that is so.
+    #[must_use]
+    pub fn additive(self, is_additive: bool) -> Self {
+        Self { is_additive, ..self }
     }
 }
 
@@ -107,6 +123,11 @@ impl Connection {
     pub fn dialect(&self) -> String {
         self.0.dialect()
     }
+}
+
+/// Only called for what is additive.
+fn as_leaves<S: serde::Serializer>(_: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("additive")
 }
 
 fn is_false(value: &bool) -> bool {

@@ -83,7 +83,7 @@ pub fn run(config: &Config, host: &mut dyn Host) -> Result<Outcome, Error> {
     let applied = applied(database.as_ref(), &table)?;
     let work = pending::decide(&files, &applied.rows, &config.to)?;
     if !work.pending.is_empty() && !applied.table_exists {
-        database.transact(TABLE_LABEL, &[table.create()])?;
+        database.transact(TABLE_LABEL, &[table.create().additive(true)])?;
     }
     let run = host.run_id();
     for (done, migration) in work.pending.iter().enumerate() {
@@ -199,7 +199,8 @@ pub(crate) fn applied(database: &dyn Database, table: &Table) -> Result<Known, E
 }
 
 fn apply(database: &dyn Database, table: &Table, migration: &Migration, run: &str) -> Result<(), Error> {
-    let steps = [Step::new(&migration.sql), table.insert(migration, run)];
+    let steps = [Step::new(&migration.sql), table.insert(migration, run)]
+        .map(|step| step.additive(migration.phase == Phase::Expand));
     database.transact(
         &format!("{MIGRATION_LABEL}{}", migration.version.as_str()),
         &steps,

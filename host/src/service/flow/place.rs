@@ -7,7 +7,13 @@ use crate::{
 };
 use cap_std::fs::{Dir, OpenOptions};
 use rustix::fs::{Mode, OFlags};
-use std::{io, os::fd::AsFd, path::PathBuf, sync::Arc};
+use sha2::{Digest, Sha256};
+use std::{
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// How the names begin of what a copy makes beside its place.
 pub(super) const OURS: &str = ".windlass-";
@@ -19,9 +25,19 @@ pub struct Place {
     pub(super) path: PathBuf,
     /// As the guest named it.
     pub(super) shown: String,
+    pub(super) maker: Maker,
 }
 
-/// A file of a random name, removed when dropped.
+/// Whose copy it is. What one makes beside its place has a name that follows from it, so that a later attempt of the same stage
+/// finds and removes what an earlier one has left, whose process has died or whose deadline is over.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Maker {
+    pub(super) run: String,
+    pub(super) stage: String,
+    pub(super) attempt: u32,
+}
+
+/// A file or a directory, removed when dropped.
 pub(super) struct Scratch {
     pub(super) directory: Arc<Dir>,
     pub(super) name: String,
@@ -51,6 +67,28 @@ impl Place {
         Ok((parent, name.into()))
     }
 
+    /// Makes an empty file in the directory that holds the place.
+    pub(super) fn file_beside(&self, directory: &Arc<Dir>) -> io::Result<(Scratch, std::fs::File)> {
+        Scratch::named(directory, self.name_beside(directory)?).file()
+    }
+
+    /// Makes an empty directory in the one that holds the place.
+    pub(super) fn directory_beside(&self, directory: &Arc<Dir>) -> io::Result<(Scratch, Dir)> {
+        let scratch = Scratch::named(directory, self.name_beside(directory)?);
+        directory.create_dir(&scratch.name)?;
+        let made = directory.open_dir(&scratch.name)?;
+        Ok((scratch, made))
+    }
+
+    /// The name for this attempt, once what earlier ones have left is gone.
+    fn name_beside(&self, directory: &Dir) -> io::Result<String> {
+        let name = |attempt| self.maker.name(attempt, &self.path);
+        for attempt in 1..=self.maker.attempt {
+            remove_whatever(directory, &name(attempt))?;
+        }
+        Ok(name(self.maker.attempt))
+    }
+
     /// The SQLite database that is or will be here.
     ///
     /// # Errors
@@ -74,30 +112,37 @@ impl Place {
     }
 }
 
+impl Maker {
+    fn name(&self, attempt: u32, place: &Path) -> String {
+        let Self { run, stage, .. } = self;
+        let seed = format!("{run}/{stage}/{attempt}/");
+        let digest = Sha256::new()
+            .chain_update(seed)
+            .chain_update(place.as_os_str().as_encoded_bytes())
+            .finalize();
+        format!("{OURS}{}", hex::encode(&digest[..8]))
+    }
+}
+
 impl Scratch {
-    /// Makes an empty file.
-    pub(super) fn file(directory: &Arc<Dir>) -> io::Result<(Self, std::fs::File)> {
-        let scratch = Self::new(directory)?;
-        let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
-        let file = directory.open_with(&scratch.name, &options)?;
-        Ok((scratch, file.into_std()))
-    }
-
-    /// Makes an empty directory.
-    pub(super) fn directory(directory: &Arc<Dir>) -> io::Result<(Self, Dir)> {
-        let scratch = Self::new(directory)?;
-        directory.create_dir(&scratch.name)?;
-        let made = directory.open_dir(&scratch.name)?;
-        Ok((scratch, made))
-    }
-
-    fn new(directory: &Arc<Dir>) -> io::Result<Self> {
+    /// Makes an empty file of a random name, in a directory that is removed with the attempt.
+    pub(super) fn spool(directory: &Arc<Dir>) -> io::Result<(Self, std::fs::File)> {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        Ok(Self {
+        Self::named(directory, format!("{OURS}{}", hex::encode(bytes))).file()
+    }
+
+    fn named(directory: &Arc<Dir>, name: String) -> Self {
+        Self {
             directory: directory.clone(),
-            name: format!("{OURS}{}", hex::encode(bytes)),
-        })
+            name,
+        }
+    }
+
+    fn file(self) -> io::Result<(Self, std::fs::File)> {
+        let options = OpenOptions::new().read(true).write(true).create_new(true).clone();
+        let file = self.directory.open_with(&self.name, &options)?;
+        Ok((self, file.into_std()))
     }
 
     /// For SQLite, which opens files by name. `shown` is what the copy is of.
@@ -109,9 +154,17 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // It was renamed into its place, or is ours to remove.
-        if self.directory.remove_file(&self.name).is_err() {
-            let _ = self.directory.remove_dir_all(&self.name);
-        }
+        let _ = remove_whatever(&self.directory, &self.name);
+    }
+}
+
+/// A file, a whole directory, or nothing.
+fn remove_whatever(directory: &Dir, name: &str) -> io::Result<()> {
+    match directory.symlink_metadata(name) {
+        Ok(found) if found.is_dir() => directory.remove_dir_all(name),
+        Ok(_) => directory.remove_file(name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     copy::Copied,
-    place::{OURS, Place},
+    place::{Maker, OURS, Place},
     sink::{Aside, recover, tree_digest},
     source::Digested,
     stop::Stop,
@@ -75,6 +75,7 @@ fn place(mounts: &Mounts, path: &str) -> Result<Place, Failure> {
         directory: resolved.directory,
         path: resolved.path,
         shown: path.into(),
+        maker: Maker::default(),
     })
 }
 

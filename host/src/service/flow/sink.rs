@@ -96,7 +96,7 @@ impl Sink {
             Self::File(place) => {
                 make_parent(place)?;
                 let (directory, _) = place.split()?;
-                let (scratch, file) = Scratch::file(&directory).map_err(failed)?;
+                let (scratch, file) = place.file_beside(&directory).map_err(failed)?;
                 Ok(Filling::File { scratch, file })
             }
             Self::Directory(place) => {
@@ -104,14 +104,14 @@ impl Sink {
                 if !replace && !is_empty_directory(place)? {
                     return Err(not_empty(place));
                 }
-                let (scratch, file) = Scratch::file(spool).map_err(failed)?;
+                let (scratch, file) = Scratch::spool(spool).map_err(failed)?;
                 Ok(Filling::Spool { scratch, file })
             }
             Self::Sqlite(place) => {
                 if !replace && has_tables(place)? {
                     return Err(not_empty(place));
                 }
-                let (scratch, file) = Scratch::file(spool).map_err(failed)?;
+                let (scratch, file) = Scratch::spool(spool).map_err(failed)?;
                 Ok(Filling::Spool { scratch, file })
             }
             Self::Discard => Ok(Filling::Discard),
@@ -239,7 +239,7 @@ fn unpacked(place: Place, mut spool: std::fs::File, replace: bool, stop: &Stop) 
         Some(root) => root.clone(),
         None => place.split()?.0,
     };
-    let (scratch, made) = Scratch::directory(&beside).map_err(failed)?;
+    let (scratch, made) = place.directory_beside(&beside).map_err(failed)?;
     archive::unpack(io::BufReader::new(spool), &made, stop)?;
     sync_tree(&made).map_err(failed)?;
     if !replace && !is_empty_directory(&place)? {
@@ -372,7 +372,7 @@ fn new_database(place: Place, from: &Connection, replace: bool, stop: &Stop) -> 
     if !replace && !leftovers(&directory, &name).is_empty() {
         return Err(not_empty(&place));
     }
-    let (scratch, mut file) = Scratch::file(&directory).map_err(failed)?;
+    let (scratch, mut file) = place.file_beside(&directory).map_err(failed)?;
     fill_database(from, &scratch, &place.shown, stop)?;
     file.sync_all().map_err(failed)?;
     file.rewind().map_err(failed)?;

@@ -67,7 +67,7 @@ impl Source {
                 archive::pack(&root, out, stop)
             }
             Self::Sqlite(place) => {
-                let (snapshot, mut file) = Scratch::file(scratch)
+                let (snapshot, mut file) = Scratch::spool(scratch)
                     .map_err(|error| artifact::storage_failed("the snapshot cannot be written", &error))?;
                 self::snapshot(place, &snapshot, stop)?;
                 file.rewind()

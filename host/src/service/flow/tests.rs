@@ -2,7 +2,7 @@
 
 use super::{
     copy::{Copied, Options, prepare},
-    place::Place,
+    place::{Maker, Place},
     probe::{self, Became},
     sink::Sink,
     source::Source,
@@ -46,6 +46,7 @@ impl Ground {
             directory: self.directory.clone(),
             path: name.into(),
             shown: format!("/workspace/{name}"),
+            maker: Maker::default(),
         }
     }
 
@@ -197,6 +198,7 @@ fn directories_there_and_back() {
         directory: Arc::new(ground.directory.open_dir("to").expect("opens")),
         path: ".".into(),
         shown: "/mnt/to".into(),
+        maker: Maker::default(),
     };
     ground.write("to/more", "x");
     assert_eq!(
@@ -342,6 +344,7 @@ fn what_was_interrupted_is_put_back_before_anything_else() {
         directory: Arc::new(ground.directory.open_dir("to").expect("opens")),
         path: ".".into(),
         shown: "/mnt/to".into(),
+        maker: Maker::default(),
     };
     for named in [true, false] {
         let to = || if named { ground.place("to") } else { root() };
@@ -476,6 +479,7 @@ fn after_a_crash_a_copy_is_found_aside_or_in_its_place() {
         directory: Arc::new(ground.directory.open_dir("root").expect("opens")),
         path: ".".into(),
         shown: "/mnt/root".into(),
+        maker: Maker::default(),
     };
     check_found(&ground, &|| Sink::Directory(root()), "root", &tree);
     let database = || Source::Sqlite(ground.place("app.db"));
