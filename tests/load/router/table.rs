@@ -86,3 +86,42 @@ pub(crate) fn render(rows: &[Row]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(candidate: Candidate, client: Client, sent: u64, lost: u64, errors: u64) -> Row {
+        let figures = |lost, errors| Figures {
+            sent,
+            lost,
+            errors,
+            closed: None,
+            p99_ms: 1.0,
+        };
+        Row::new(candidate, client, 20, figures(0, 0), figures(lost, errors))
+    }
+
+    #[test]
+    fn shares_are_beside_that_of_the_first_candidate() {
+        let rows = [
+            row(Candidate::Front, Client::Wrk, 1000, 10, 0),
+            row(Candidate::Front, Client::Hey, 1000, 0, 0),
+            row(Candidate::Behind, Client::Wrk, 500, 5, 5),
+            row(Candidate::Behind, Client::Hey, 500, 0, 3),
+            row(Candidate::Map, Client::Wrk, 500, 0, 0),
+            row(Candidate::Map, Client::Hey, 500, 0, 0),
+        ];
+        let table = render(&rows);
+        let ratios: Vec<&str> = table
+            .lines()
+            .skip(2)
+            .filter_map(|line| line.split(" | ").nth(7))
+            .collect();
+        assert_eq!(
+            ratios,
+            ["1.00", "2.00", "0.00", "0 of 0", "3 of 0", "0 of 0"],
+            "{table}"
+        );
+    }
+}

@@ -27,12 +27,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(peer: &Peer) -> Result<Self, Failure> {
+    /// The words are those of the system, or of TLS.
+    pub(crate) async fn open(peer: &Peer) -> Result<Self, (Failure, String)> {
+        let connect = |error: io::Error| (Failure::Connect, error.to_string());
         let opening = async {
-            let stream = TcpStream::connect(peer.address)
-                .await
-                .map_err(|_| Failure::Connect)?;
-            stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
+            let stream = TcpStream::connect(peer.address).await.map_err(connect)?;
+            stream.set_nodelay(true).map_err(connect)?;
             let Some((config, name)) = &peer.tls else {
                 return Ok(Box::new(stream) as Box<dyn Stream>);
             };
@@ -41,11 +41,12 @@ impl Connection {
                 .await;
             secured
                 .map(|stream| Box::new(stream) as Box<dyn Stream>)
-                .map_err(|_| Failure::Tls)
+                .map_err(|error| (Failure::Tls, error.to_string()))
         };
-        let stream = timeout(peer.patience, opening)
-            .await
-            .unwrap_or(Err(Failure::ConnectTimeout))?;
+        let stream = timeout(peer.patience, opening).await.unwrap_or_else(|_| {
+            let words = format!("{} did not answer within {:?}", peer.address, peer.patience);
+            Err((Failure::ConnectTimeout, words))
+        })?;
         Ok(Self {
             stream,
             buffer: Vec::new(),

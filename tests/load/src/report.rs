@@ -20,6 +20,8 @@ pub struct Report {
     pub lost: u64,
     /// Everything that failed, lost or not sent.
     pub failed: BTreeMap<Failure, u64>,
+    /// Why no connection came about: of each kind the first one, in words.
+    pub words: BTreeMap<Failure, String>,
     pub statuses: BTreeMap<u16, u64>,
     /// How often the counted header had which value; answers without it are under the empty one.
     pub values: BTreeMap<String, u64>,
@@ -46,6 +48,7 @@ pub(crate) struct Tally {
     answered: u64,
     lost: u64,
     failed: BTreeMap<Failure, u64>,
+    words: BTreeMap<Failure, String>,
     statuses: BTreeMap<u16, u64>,
     values: BTreeMap<String, u64>,
     closed_idle: u64,
@@ -70,6 +73,12 @@ impl Tally {
         }
     }
 
+    /// A connection that did not come about.
+    pub(crate) fn unconnected(&mut self, (failure, words): (Failure, String)) {
+        *self.failed.entry(failure).or_default() += 1;
+        self.words.entry(failure).or_insert(words);
+    }
+
     pub(crate) fn closed_idle(&mut self) {
         self.closed_idle += 1;
     }
@@ -81,6 +90,7 @@ impl Tally {
             answered: self.answered,
             lost: self.lost,
             failed: self.failed,
+            words: self.words,
             statuses: self.statuses,
             values: self.values,
             closed_idle: self.closed_idle,

@@ -225,11 +225,10 @@ async fn close_in_turn(sender: Arc<Sender>, ends: Instant, mut stopped: watch::R
 }
 
 async fn once(sender: &Sender, due: Instant) {
-    let outcome = match Connection::open(&sender.peer).await {
-        Ok(mut connection) => sender.ask(&mut connection).await,
-        Err(failure) => Err(failure),
-    };
-    sender.add(outcome, due.elapsed());
+    match Connection::open(&sender.peer).await {
+        Ok(mut connection) => sender.add(sender.ask(&mut connection).await, due.elapsed()),
+        Err(unconnected) => sender.tally().unconnected(unconnected),
+    }
 }
 
 async fn keep_alive(
@@ -250,8 +249,8 @@ async fn keep_alive(
             Some(connection) => connection,
             None => match Connection::open(&sender.peer).await {
                 Ok(connection) => connection,
-                Err(failure) => {
-                    sender.add(Err(failure), Duration::ZERO);
+                Err(unconnected) => {
+                    sender.tally().unconnected(unconnected);
                     // A refused connection must not become a loop without a pause.
                     let _ = timeout(Duration::from_millis(10), stopped.wait_for(|stopped| *stopped)).await;
                     continue;

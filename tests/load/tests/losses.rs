@@ -147,6 +147,7 @@ fn a_refused_connection_is_a_failure_but_nothing_was_sent() {
     let report = run(load(free, Mode::Close));
     assert_eq!(report.failed[&Failure::Connect], 100, "{report:?}");
     assert_eq!((report.sent, report.lost, report.failures()), (0, 0, 100));
+    assert!(report.words[&Failure::Connect].contains("refused"), "{report:?}");
 }
 
 #[test]

@@ -101,6 +101,7 @@ fn a_certificate_counts_if_its_authority_is_named() {
     assert_eq!((report.answered, report.failures()), (10, 0), "{report:?}");
     let report = run(port, Trust::Authority(directory.join("other/certificate.pem")));
     assert_eq!(report.failed.get(&Failure::Tls), Some(&10), "{report:?}");
+    assert!(report.words[&Failure::Tls].contains("certificate"), "{report:?}");
     fs::remove_dir_all(directory).unwrap();
 }
 
