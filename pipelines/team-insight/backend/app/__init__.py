@@ -1,0 +1,1 @@
+"""Team Insight's backend: projects of a Backlog space, kept in PostgreSQL."""

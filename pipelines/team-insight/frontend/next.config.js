@@ -1,0 +1,5 @@
+module.exports = {
+  // nginx in front compresses.
+  compress: false,
+  poweredByHeader: false,
+};
