@@ -31,6 +31,22 @@ pub enum Capability {
     ArtifactsWrite,
     #[serde(rename = "env")]
     Env,
+    #[serde(rename = "containers.build")]
+    ContainersBuild,
+    #[serde(rename = "containers.push")]
+    ContainersPush,
+    #[serde(rename = "containers.pull")]
+    ContainersPull,
+    #[serde(rename = "containers.run")]
+    ContainersRun,
+    #[serde(rename = "containers.exec")]
+    ContainersExec,
+    #[serde(rename = "containers.manage")]
+    ContainersManage,
+    #[serde(rename = "containers.mount")]
+    ContainersMount,
+    #[serde(rename = "containers.publish")]
+    ContainersPublish,
 }
 
 /// What an effect of this capability leaves behind when it is not undone; decides between exit codes 1 and 3.
@@ -184,6 +200,86 @@ pub const TABLE: &[Row] = &[
         risk: None,
         leaves: Leaves::Nothing,
     },
+    Row {
+        capability: Capability::ContainersBuild,
+        name: "containers.build",
+        form: "[<registry>/]<repository>[:<tag>][@<digest>], * within a part",
+        example: "team-insight-*",
+        summary: "build, tag and remove images of one name",
+        interfaces: &["windlass:containers/images"],
+        risk: None,
+        leaves: Leaves::Additive,
+    },
+    Row {
+        capability: Capability::ContainersPush,
+        name: "containers.push",
+        form: "[<registry>/]<repository>[:<tag>][@<digest>], * within a part",
+        example: "registry.example.com/team-insight-*",
+        summary: "push images to one repository",
+        interfaces: &["windlass:containers/images"],
+        risk: None,
+        leaves: Leaves::Additive,
+    },
+    Row {
+        capability: Capability::ContainersPull,
+        name: "containers.pull",
+        form: "[<registry>/]<repository>[:<tag>][@<digest>], * within a part",
+        example: "postgres:15-alpine",
+        summary: "pull images from one repository",
+        interfaces: &["windlass:containers/images"],
+        risk: None,
+        leaves: Leaves::Additive,
+    },
+    Row {
+        capability: Capability::ContainersRun,
+        name: "containers.run",
+        form: "[<registry>/]<repository>[:<tag>][@<digest>], * within a part",
+        example: "*/team-insight-backend@*",
+        summary: "make containers of one image",
+        interfaces: &["windlass:containers/engine", "windlass:containers/images"],
+        risk: None,
+        leaves: Leaves::State,
+    },
+    Row {
+        capability: Capability::ContainersExec,
+        name: "containers.exec",
+        form: "[<project>/]<service>, * within a part",
+        example: "team-insight/postgres",
+        summary: "run programs inside the containers of one service",
+        interfaces: &["windlass:containers/exec", "windlass:containers/engine", "windlass:flow/streams"],
+        risk: Some("a program runs inside a container, outside the sandbox"),
+        leaves: Leaves::State,
+    },
+    Row {
+        capability: Capability::ContainersManage,
+        name: "containers.manage",
+        form: "[<project>/]<service, network or volume>, * within a part",
+        example: "team-insight/backend",
+        summary: "make, start, stop and remove the containers of one service, or one network or volume",
+        interfaces: &["windlass:containers/engine", "windlass:containers/compose"],
+        risk: None,
+        leaves: Leaves::State,
+    },
+    Row {
+        capability: Capability::ContainersMount,
+        name: "containers.mount",
+        form: "<volume or guest path>:<ro | rw>",
+        example: "team-insight_postgres_data:rw",
+        summary: "give containers a volume, or a directory of the workspace",
+        interfaces: &["windlass:containers/engine"],
+        risk: None,
+        leaves: Leaves::State,
+    },
+    Row {
+        capability: Capability::ContainersPublish,
+        name: "containers.publish",
+        form: "<address>:<port>[/udp], the port may be *",
+        example: "127.0.0.1:8080",
+        summary: "publish a port of a container on this machine",
+        interfaces: &["windlass:containers/engine"],
+        risk: None,
+        leaves: Leaves::State,
+    },
 ];
 
 impl Capability {
@@ -232,6 +328,6 @@ mod tests {
             assert!(example.is_ok(), "{}: {example:?}", row.name);
             assert_eq!(serde_json::to_value(row.capability).expect("text"), row.name);
         }
-        assert_eq!(Capability::from_name("containers.run"), None);
+        assert_eq!(Capability::from_name("containers.privileged"), None);
     }
 }

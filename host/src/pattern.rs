@@ -3,6 +3,8 @@
 //! A single value is a pattern without wildcards, so the same relation decides a call (grant covers value), the approval
 //! (grant covers need) and the ceiling (policy covers grant). Nothing here knows files, networks or policies.
 
+pub mod image;
+
 use crate::capability::Capability;
 use std::fmt;
 
@@ -40,6 +42,28 @@ pub enum Pattern {
         words: Vec<String>,
     },
     Glob(String),
+    /// An image: the parts of its name, and, where it is about them, its tag and digest.
+    Image {
+        name: String,
+        tag: Option<String>,
+        digest: Option<String>,
+    },
+    /// A service, network or volume of a compose project; without a project, of any.
+    Service {
+        project: Option<String>,
+        service: String,
+    },
+    /// A volume by name, or a guest path with all below it.
+    Mount {
+        mode: Mode,
+        source: String,
+    },
+    /// `None`: any port, also one that the engine chooses.
+    Publish {
+        address: String,
+        port: Option<u16>,
+        is_udp: bool,
+    },
 }
 
 /// A host: exact, or everything below a suffix.
@@ -79,6 +103,13 @@ impl Pattern {
             Capability::Process => parse_process(text),
             Capability::ArtifactsRead => parse_parts(text, 2),
             Capability::ArtifactsWrite => parse_parts(text, 1),
+            Capability::ContainersBuild
+            | Capability::ContainersPush
+            | Capability::ContainersPull
+            | Capability::ContainersRun => image::parse(text),
+            Capability::ContainersExec | Capability::ContainersManage => parse_service(text),
+            Capability::ContainersMount => parse_mount(text),
+            Capability::ContainersPublish => parse_publish(text),
         };
         parsed.map_err(|problem| error(capability, text, problem))
     }
@@ -138,6 +169,40 @@ impl Pattern {
             }
             (Self::Process { words }, Self::Process { words: other }) => words_cover(words, other),
             (Self::Glob(glob), Self::Glob(other)) => parts_cover(glob, other),
+            (
+                Self::Image { name, tag, digest },
+                Self::Image {
+                    name: n,
+                    tag: t,
+                    digest: d,
+                },
+            ) => parts_cover(name, n) && part_covers(tag, t) && part_covers(digest, d),
+            (
+                Self::Service { project, service },
+                Self::Service {
+                    project: p,
+                    service: s,
+                },
+            ) => part_covers(project, p) && glob_covers(service, s),
+            (Self::Mount { mode, source }, Self::Mount { mode: m, source: s }) => {
+                let is_covered = match source.starts_with('/') {
+                    true => is_below(source, s),
+                    false => !s.starts_with('/') && glob_covers(source, s),
+                };
+                mode >= m && is_covered
+            }
+            (
+                Self::Publish {
+                    address,
+                    port,
+                    is_udp,
+                },
+                Self::Publish {
+                    address: a,
+                    port: p,
+                    is_udp: u,
+                },
+            ) => address == a && is_udp == u && (port.is_none() || port == p),
             _ => false,
         }
     }
@@ -344,6 +409,83 @@ fn parse_parts(text: &str, parts: usize) -> Result<Pattern, &'static str> {
     Ok(Pattern::Glob(text.to_string()))
 }
 
+fn parse_service(text: &str) -> Result<Pattern, &'static str> {
+    let (project, service) = match text.split_once('/') {
+        Some((project, service)) => (Some(project), service),
+        None => (None, text),
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*".contains(&byte);
+    let is_name = |part: &str| !part.is_empty() && part.bytes().all(allowed);
+    if !project.is_none_or(is_name) || !is_name(service) {
+        return Err("the project and the service have letters, digits, `_`, `-`, `.` and `*` only, with one `/` between them");
+    }
+    Ok(Pattern::Service {
+        project: project.map(String::from),
+        service: service.into(),
+    })
+}
+
+fn parse_mount(text: &str) -> Result<Pattern, &'static str> {
+    let (source, mode) = text.rsplit_once(':').ok_or("the mode, `:ro` or `:rw`, is missing")?;
+    if source.starts_with('/') {
+        let Pattern::Files { mode, path } = parse_files(mode, source)? else {
+            return Err("it is not a guest path");
+        };
+        return Ok(Pattern::Mount { mode, source: path });
+    }
+    let mode = match mode {
+        "ro" => Mode::ReadOnly,
+        "rw" => Mode::ReadWrite,
+        _ => return Err("the mode is neither ro nor rw"),
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*".contains(&byte);
+    if source.is_empty() || !source.bytes().all(allowed) {
+        return Err("a volume's name has letters, digits, `_`, `-`, `.` and `*` only");
+    }
+    Ok(Pattern::Mount {
+        mode,
+        source: source.into(),
+    })
+}
+
+fn parse_publish(text: &str) -> Result<Pattern, &'static str> {
+    let (place, is_udp) = match text.split_once('/') {
+        Some((place, "udp")) => (place, true),
+        Some((place, "tcp")) => (place, false),
+        Some(_) => return Err("the protocol is neither tcp nor udp"),
+        None => (text, false),
+    };
+    let (address, port) = place.rsplit_once(':').ok_or("the port is missing")?;
+    let inner = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address: std::net::IpAddr = inner
+        .unwrap_or(address)
+        .parse()
+        .map_err(|_| "the address is not an IP address (0.0.0.0 is all of this machine's)")?;
+    let port = match port {
+        "*" => None,
+        port => Some(
+            port.parse::<u16>()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or("the port is neither 1 to 65535 nor `*`")?,
+        ),
+    };
+    Ok(Pattern::Publish {
+        address: address.to_string(),
+        port,
+        is_udp,
+    })
+}
+
+/// A part that a pattern does not name may be anything; one that it names has to be there.
+fn part_covers(part: &Option<String>, other: &Option<String>) -> bool {
+    match (part, other) {
+        (None, _) => true,
+        (Some(part), Some(other)) => glob_covers(part, other),
+        (Some(_), None) => false,
+    }
+}
+
 fn is_below(directory: &str, path: &str) -> bool {
     path.strip_prefix(directory)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -430,6 +572,31 @@ impl fmt::Display for Pattern {
                 }
             },
             Self::Process { words } => formatter.write_str(&words.join(" ")),
+            Self::Image { name, tag, digest } => {
+                formatter.write_str(name)?;
+                tag.iter().try_for_each(|tag| write!(formatter, ":{tag}"))?;
+                digest.iter().try_for_each(|digest| write!(formatter, "@{digest}"))
+            }
+            Self::Service { project, service } => {
+                project.iter().try_for_each(|project| write!(formatter, "{project}/"))?;
+                formatter.write_str(service)
+            }
+            Self::Mount { mode, source } => {
+                let mode = if *mode == Mode::ReadOnly { "ro" } else { "rw" };
+                write!(formatter, "{source}:{mode}")
+            }
+            Self::Publish {
+                address,
+                port,
+                is_udp,
+            } => {
+                let port = port.map_or("*".to_string(), |port| port.to_string());
+                let protocol = if *is_udp { "/udp" } else { "" };
+                match address.contains(':') {
+                    true => write!(formatter, "[{address}]:{port}{protocol}"),
+                    false => write!(formatter, "{address}:{port}{protocol}"),
+                }
+            }
         }
     }
 }
@@ -485,6 +652,29 @@ mod tests {
         check(ArtifactsWrite, "image-*.tar", "image-a*.tar", true);
         check(ArtifactsWrite, "image-a.tar", "image-*.tar", false);
         check(Env, "APP_ENV", "APP_ENV", true);
+        check(ContainersBuild, "team-*", "team-backend:1.0", true);
+        check(ContainersBuild, "team-*", "registry/team-backend:1.0", false);
+        check(ContainersPush, "127.0.0.1:5000/team-*", "127.0.0.1:5000/team-a:2", true);
+        check(ContainersPush, "127.0.0.1:5000/team-*", "127.0.0.1:5001/team-a:2", false);
+        check(ContainersRun, "*/team@*", "registry/team@sha256:ab", true);
+        check(ContainersRun, "*/team@*", "registry/team:latest", false);
+        check(ContainersRun, "postgres:15-*", "postgres:15-alpine", true);
+        check(ContainersRun, "postgres:15-alpine", "postgres", false);
+        check(ContainersPull, "library/*", "library/a/b", false);
+        check(ContainersManage, "backend", "team/backend", true);
+        check(ContainersManage, "team/*", "team/backend", true);
+        check(ContainersManage, "team/*", "other/backend", false);
+        check(ContainersManage, "team/*", "backend", false);
+        check(ContainersExec, "postgres", "team/redis", false);
+        check(ContainersMount, "team_*:rw", "team_data:ro", true);
+        check(ContainersMount, "team_*:ro", "team_data:rw", false);
+        check(ContainersMount, "/workspace/nginx:ro", "/workspace/nginx/nginx.conf:ro", true);
+        check(ContainersMount, "*:rw", "/workspace/nginx:ro", false);
+        check(ContainersPublish, "0.0.0.0:443", "0.0.0.0:443", true);
+        check(ContainersPublish, "127.0.0.1:443", "0.0.0.0:443", false);
+        check(ContainersPublish, "0.0.0.0:*", "0.0.0.0:*", true);
+        check(ContainersPublish, "0.0.0.0:53", "0.0.0.0:53/udp", false);
+        check(ContainersPublish, "[::1]:80", "[0:0::1]:80/tcp", true);
     }
 
     #[test]
@@ -535,6 +725,18 @@ mod tests {
         }
         check(ArtifactsRead, "a");
         check(ArtifactsWrite, "a/b");
+        for text in ["", "a//b", "a:", "a@", "a:b:c", "A b", "https://a/b", "a:b/"] {
+            check(ContainersRun, text);
+        }
+        for text in ["", "a/", "/a", "a/b/c", "a b"] {
+            check(ContainersManage, text);
+        }
+        for text in ["data", "data:rx", ":ro", "/etc:ro", "/workspace/../x:ro", "./a:ro"] {
+            check(ContainersMount, text);
+        }
+        for text in ["80", "host:80", "0.0.0.0:0", "0.0.0.0:x", "0.0.0.0:80/sctp"] {
+            check(ContainersPublish, text);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     load::{self, Planned},
     print::Printer,
     project::Project,
-    run::{exit_code, load_plugins, new_run_id, runtime, sandbox},
+    run::{engine_address, exit_code, load_plugins, new_run_id, runtime, sandbox},
 };
 use crate::{
     capability::Capability,
@@ -127,7 +127,7 @@ fn ask(project: &Project, planned: &Planned, approved: &ApprovedPlan, printer: &
             Arc::new(redactor.clone()),
         );
         let scratch = state.join("scratch").join(run.as_str());
-        let wiring = Wiring::new(&planned.plan, &project.root, Arc::new(secrets), &state);
+        let wiring = Wiring::new(&planned.plan, &project.root, Arc::new(secrets), &state, engine_address());
         let sandbox = sandbox(project, printer)?;
         let workshop = Workshop {
             approved: approved.clone(),

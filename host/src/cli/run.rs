@@ -87,6 +87,11 @@ pub(super) fn run(
 }
 
 /// The threads of a command.
+/// The container engine that this process's environment names.
+pub(super) fn engine_address() -> crate::service::containers::Address {
+    crate::service::containers::Address::from_variables(|name| std::env::var(name).ok())
+}
+
 pub(super) fn runtime(printer: &Printer) -> Result<tokio::runtime::Runtime> {
     let made = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     made.or_else(|error| {
@@ -153,7 +158,7 @@ impl Ready {
         let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str()))
             .or_else(|failure| printer.stop(&failure))?;
         let ledger = Arc::new(Ledger::new(journal.clone()));
-        let wiring = Wiring::new(&self.planned.plan, &self.project.root, secrets, &self.state)
+        let wiring = Wiring::new(&self.planned.plan, &self.project.root, secrets, &self.state, engine_address())
             .or_else(|failure| printer.stop(&failure))?;
         let workshop = Arc::new(Workshop {
             approved: self.approved.clone(),

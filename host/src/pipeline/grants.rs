@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Capabilities that the design has and this version enforces nowhere.
-const LATER: &[&str] = &["containers", "objects"];
+const LATER: &[&str] = &["objects"];
 
 /// The grants of one cell of a stage.
 pub(crate) fn grants(allow: &Node, cell: &Cell, reading: &mut Reading<'_>) -> Vec<Grant> {

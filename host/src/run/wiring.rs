@@ -13,6 +13,7 @@ use crate::{
     service::{
         Services,
         artifact::Artifacts,
+        containers::{Address, Containers, Engine, roots::Roots},
         effect::Effects,
         egress::{Connector, SystemResolver},
         events::Log,
@@ -32,6 +33,7 @@ pub struct Wiring {
     secrets: Arc<Store>,
     connector: Arc<Connector>,
     artifacts: artifact::Store,
+    containers: Containers,
 }
 
 /// The attempt that services are made for.
@@ -47,12 +49,25 @@ pub struct Making<'a> {
 impl Wiring {
     /// # Errors
     /// `origins:` of the pipeline is not valid.
-    pub fn new(plan: &Plan, root: &Path, secrets: Arc<Store>, state: &Path) -> Result<Self, Failure> {
+    pub fn new(
+        plan: &Plan,
+        root: &Path,
+        secrets: Arc<Store>,
+        state: &Path,
+        engine: Address,
+    ) -> Result<Self, Failure> {
         let connector = Connector::new(&plan.pipeline.origins, root, Arc::new(SystemResolver))?;
+        let mounts = plan.pipeline.directories.iter();
+        let mounts = mounts.map(|(name, path)| (format!("/mnt/{name}"), root.join(path)));
+        let workspace = ("/workspace".to_string(), root.to_path_buf());
         Ok(Self {
             secrets,
             connector: Arc::new(connector),
             artifacts: artifact::Store::new(state),
+            containers: Containers {
+                engine: Arc::new(Engine::new(engine)),
+                roots: Roots::new(std::iter::once(workspace).chain(mounts)),
+            },
         })
     }
 
@@ -91,6 +106,7 @@ impl Wiring {
             artifacts: Some(Artifacts::new(self.artifacts.clone())),
             secrets: Some(secrets),
             connector: Some(self.connector.clone()),
+            containers: Some(self.containers.clone()),
         }
     }
 

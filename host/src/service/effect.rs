@@ -90,6 +90,27 @@ impl Effects {
         self.announced(key, function, arguments, leaves, effect).await
     }
 
+    /// As [`Effects::perform`], for an effect that leaves its key where it happens, so that it can be looked for there.
+    ///
+    /// # Errors
+    /// As [`Effects::perform`].
+    pub async fn perform_labelled<F>(
+        &self,
+        function: &'static str,
+        arguments: Json,
+        leaves: Leaves,
+        effect: impl FnOnce(String) -> F,
+    ) -> Result<Json, Failure>
+    where
+        F: Future<Output = Result<Json, Failure>>,
+    {
+        self.refuse_while_planning(function)?;
+        let key = self.key(function, &arguments);
+        let label = key.clone();
+        self.announced(key, function, arguments, leaves, || effect(label))
+            .await
+    }
+
     /// As [`Effects::perform`], for an effect that is made ready before it is announced. What `ready` says of it is noted in the
     /// intent under `aside`, and is no part of the key: the next attempt may make it ready under another name.
     ///

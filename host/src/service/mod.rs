@@ -4,6 +4,8 @@
 //! and maps errors.
 
 pub mod artifact;
+pub(crate) mod capture;
+pub mod containers;
 pub mod context;
 pub mod effect;
 pub mod egress;
@@ -58,6 +60,8 @@ pub struct Services {
     pub secrets: Option<Arc<secret::Secrets>>,
     /// Connects for `tcp` and `sql`.
     pub connector: Option<Arc<egress::Connector>>,
+    /// The container engine, and what of this machine containers may be given.
+    pub containers: Option<containers::Containers>,
 }
 
 impl Services {

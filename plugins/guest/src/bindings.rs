@@ -29,6 +29,10 @@ mod imports {
                 import windlass:sql/database@0.1.0;
                 import windlass:process/runner@0.1.0;
                 import windlass:tcp/probe@0.1.0;
+                import windlass:containers/images@0.1.0;
+                import windlass:containers/engine@0.1.0;
+                import windlass:containers/exec@0.1.0;
+                import windlass:containers/compose@0.1.0;
             }
         "#,
         world: "windlass:guest/imports",

@@ -27,6 +27,7 @@
 
 pub mod artifacts;
 pub mod bindings;
+pub mod containers;
 pub mod context;
 pub mod duration;
 pub mod flow;
