@@ -246,7 +246,11 @@ pub const TABLE: &[Row] = &[
         form: "[<project>/]<service>, * within a part",
         example: "team-insight/postgres",
         summary: "run programs inside the containers of one service",
-        interfaces: &["windlass:containers/exec", "windlass:containers/engine", "windlass:flow/streams"],
+        interfaces: &[
+            "windlass:containers/exec",
+            "windlass:containers/engine",
+            "windlass:flow/streams",
+        ],
         risk: Some("a program runs inside a container, outside the sandbox"),
         leaves: Leaves::State,
     },

@@ -81,7 +81,7 @@ impl Failure {
 
     /// Whether what failed may have happened on the far side all the same: the answer was lost, or it was stopped on its way.
     pub fn may_have_happened(&self) -> bool {
-        const LOST: [&str; 7] = [
+        const LOST: [&str; 9] = [
             "cancelled",
             "limit.time",
             "http.failed",
@@ -89,6 +89,8 @@ impl Failure {
             "process.timeout",
             "process.signal",
             "sql.unreachable",
+            "engine.unreachable",
+            "exec.timeout",
         ];
         LOST.contains(&self.code.as_str())
     }

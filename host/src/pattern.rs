@@ -417,7 +417,9 @@ fn parse_service(text: &str) -> Result<Pattern, &'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*".contains(&byte);
     let is_name = |part: &str| !part.is_empty() && part.bytes().all(allowed);
     if !project.is_none_or(is_name) || !is_name(service) {
-        return Err("the project and the service have letters, digits, `_`, `-`, `.` and `*` only, with one `/` between them");
+        return Err(
+            "the project and the service have letters, digits, `_`, `-`, `.` and `*` only, with one `/` between them",
+        );
     }
     Ok(Pattern::Service {
         project: project.map(String::from),
@@ -426,7 +428,9 @@ fn parse_service(text: &str) -> Result<Pattern, &'static str> {
 }
 
 fn parse_mount(text: &str) -> Result<Pattern, &'static str> {
-    let (source, mode) = text.rsplit_once(':').ok_or("the mode, `:ro` or `:rw`, is missing")?;
+    let (source, mode) = text
+        .rsplit_once(':')
+        .ok_or("the mode, `:ro` or `:rw`, is missing")?;
     if source.starts_with('/') {
         let Pattern::Files { mode, path } = parse_files(mode, source)? else {
             return Err("it is not a guest path");
@@ -575,10 +579,14 @@ impl fmt::Display for Pattern {
             Self::Image { name, tag, digest } => {
                 formatter.write_str(name)?;
                 tag.iter().try_for_each(|tag| write!(formatter, ":{tag}"))?;
-                digest.iter().try_for_each(|digest| write!(formatter, "@{digest}"))
+                digest
+                    .iter()
+                    .try_for_each(|digest| write!(formatter, "@{digest}"))
             }
             Self::Service { project, service } => {
-                project.iter().try_for_each(|project| write!(formatter, "{project}/"))?;
+                project
+                    .iter()
+                    .try_for_each(|project| write!(formatter, "{project}/"))?;
                 formatter.write_str(service)
             }
             Self::Mount { mode, source } => {
@@ -654,8 +662,18 @@ mod tests {
         check(Env, "APP_ENV", "APP_ENV", true);
         check(ContainersBuild, "team-*", "team-backend:1.0", true);
         check(ContainersBuild, "team-*", "registry/team-backend:1.0", false);
-        check(ContainersPush, "127.0.0.1:5000/team-*", "127.0.0.1:5000/team-a:2", true);
-        check(ContainersPush, "127.0.0.1:5000/team-*", "127.0.0.1:5001/team-a:2", false);
+        check(
+            ContainersPush,
+            "127.0.0.1:5000/team-*",
+            "127.0.0.1:5000/team-a:2",
+            true,
+        );
+        check(
+            ContainersPush,
+            "127.0.0.1:5000/team-*",
+            "127.0.0.1:5001/team-a:2",
+            false,
+        );
         check(ContainersRun, "*/team@*", "registry/team@sha256:ab", true);
         check(ContainersRun, "*/team@*", "registry/team:latest", false);
         check(ContainersRun, "postgres:15-*", "postgres:15-alpine", true);
@@ -668,7 +686,12 @@ mod tests {
         check(ContainersExec, "postgres", "team/redis", false);
         check(ContainersMount, "team_*:rw", "team_data:ro", true);
         check(ContainersMount, "team_*:ro", "team_data:rw", false);
-        check(ContainersMount, "/workspace/nginx:ro", "/workspace/nginx/nginx.conf:ro", true);
+        check(
+            ContainersMount,
+            "/workspace/nginx:ro",
+            "/workspace/nginx/nginx.conf:ro",
+            true,
+        );
         check(ContainersMount, "*:rw", "/workspace/nginx:ro", false);
         check(ContainersPublish, "0.0.0.0:443", "0.0.0.0:443", true);
         check(ContainersPublish, "127.0.0.1:443", "0.0.0.0:443", false);
@@ -731,7 +754,14 @@ mod tests {
         for text in ["", "a/", "/a", "a/b/c", "a b"] {
             check(ContainersManage, text);
         }
-        for text in ["data", "data:rx", ":ro", "/etc:ro", "/workspace/../x:ro", "./a:ro"] {
+        for text in [
+            "data",
+            "data:rx",
+            ":ro",
+            "/etc:ro",
+            "/workspace/../x:ro",
+            "./a:ro",
+        ] {
             check(ContainersMount, text);
         }
         for text in ["80", "host:80", "0.0.0.0:0", "0.0.0.0:x", "0.0.0.0:80/sctp"] {

@@ -3,5 +3,6 @@
 pub mod attempt;
 pub mod component;
 pub mod counter;
+pub mod engine;
 pub mod vault;
 pub mod workspace;

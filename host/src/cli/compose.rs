@@ -65,6 +65,7 @@ fn config(project: &Project, command: &ComposeConfig, printer: &Printer) -> Resu
         reader: &|path| std::fs::read_to_string(path),
         shown: &|path| shown(project, path),
         environment: &environment,
+        keeps_env_files: false,
     });
     let (resolved, warnings) = match loaded {
         Ok(loaded) => loaded,

@@ -127,7 +127,13 @@ fn ask(project: &Project, planned: &Planned, approved: &ApprovedPlan, printer: &
             Arc::new(redactor.clone()),
         );
         let scratch = state.join("scratch").join(run.as_str());
-        let wiring = Wiring::new(&planned.plan, &project.root, Arc::new(secrets), &state, engine_address());
+        let wiring = Wiring::new(
+            &planned.plan,
+            &project.root,
+            Arc::new(secrets),
+            &state,
+            engine_address(),
+        );
         let sandbox = sandbox(project, printer)?;
         let workshop = Workshop {
             approved: approved.clone(),

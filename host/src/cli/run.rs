@@ -158,8 +158,14 @@ impl Ready {
         let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str()))
             .or_else(|failure| printer.stop(&failure))?;
         let ledger = Arc::new(Ledger::new(journal.clone()));
-        let wiring = Wiring::new(&self.planned.plan, &self.project.root, secrets, &self.state, engine_address())
-            .or_else(|failure| printer.stop(&failure))?;
+        let wiring = Wiring::new(
+            &self.planned.plan,
+            &self.project.root,
+            secrets,
+            &self.state,
+            engine_address(),
+        )
+        .or_else(|failure| printer.stop(&failure))?;
         let workshop = Arc::new(Workshop {
             approved: self.approved.clone(),
             sandbox,

@@ -19,7 +19,10 @@ pub(super) fn fold(loading: &mut Loading<'_>, tree: &mut Node, names: &dyn Names
     };
     for entry in services.entries_mut() {
         let service = &mut entry.value;
-        let files = service.remove("env_file").map(|entry| entry.value);
+        let files = match loading.request.keeps_env_files {
+            true => None,
+            false => service.remove("env_file").map(|entry| entry.value),
+        };
         if let Some(found) = files.map(|files| env_files(loading, &files, names)) {
             below(service, "environment", found);
         }

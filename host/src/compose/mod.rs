@@ -54,6 +54,8 @@ pub struct LoadRequest<'a> {
     pub shown: &'a dyn Fn(&Path) -> String,
     /// The value of a variable.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// Env files of services stay as `env_file`, unread, for whoever makes the containers.
+    pub keeps_env_files: bool,
 }
 
 /// A project twice: as the specification writes it, and typed. Both say the same.

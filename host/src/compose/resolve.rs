@@ -43,7 +43,17 @@ pub(super) fn load(request: &LoadRequest<'_>) -> Result<(Resolved, Diagnostics),
         return Err(problems);
     };
     let document = project.to_json();
-    match model::Project::read(plain::without_extensions(&project, &Shape::Object(&TOP)).to_json()) {
+    let mut typed = plain::without_extensions(&project, &Shape::Object(&TOP)).to_json();
+    if let Some(services) = typed
+        .get_mut("services")
+        .and_then(|services| services.as_object_mut())
+    {
+        let services = services
+            .values_mut()
+            .filter_map(|service| service.as_object_mut());
+        services.for_each(|service| drop(service.remove("env_file")));
+    }
+    match model::Project::read(typed) {
         Ok(project) => Ok((Resolved { document, project }, problems)),
         Err(reason) => {
             // The tables of keys and the types say the same, which a test holds them to.

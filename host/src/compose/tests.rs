@@ -29,6 +29,7 @@ fn read(files: &[(&str, &str)], profiles: &[&str]) -> Result<(Resolved, Diagnost
             "EMPTY" => Some(String::new()),
             _ => None,
         },
+        keeps_env_files: false,
     })
 }
 

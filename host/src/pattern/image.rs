@@ -96,8 +96,20 @@ mod tests {
         };
         check("nginx", None, "nginx:latest");
         check("prom/prometheus", None, "prom/prometheus:latest");
-        check("127.0.0.1:5000/a/b:1", Some("127.0.0.1:5000"), "127.0.0.1:5000/a/b:1");
-        check("localhost/a@sha256:ab", Some("localhost"), "localhost/a@sha256:ab");
-        check("r.example.com/a:1@sha256:ab", Some("r.example.com"), "r.example.com/a:1@sha256:ab");
+        check(
+            "127.0.0.1:5000/a/b:1",
+            Some("127.0.0.1:5000"),
+            "127.0.0.1:5000/a/b:1",
+        );
+        check(
+            "localhost/a@sha256:ab",
+            Some("localhost"),
+            "localhost/a@sha256:ab",
+        );
+        check(
+            "r.example.com/a:1@sha256:ab",
+            Some("r.example.com"),
+            "r.example.com/a:1@sha256:ab",
+        );
     }
 }

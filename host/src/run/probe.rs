@@ -10,7 +10,10 @@ use crate::{
     name::{RunId, StageName},
     pipeline::expression::Outputs,
     sandbox::Reconciled,
-    service::flow::probe::{self as flow, Became},
+    service::{
+        containers::probe as containers,
+        flow::probe::{self as flow, Became},
+    },
 };
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -61,6 +64,16 @@ impl From<Absent> for Found {
     }
 }
 
+impl From<Became> for Found {
+    fn from(became: Became) -> Self {
+        match became {
+            Became::Done(result) => Self::Done(result),
+            Became::NotDone => Self::NotDone,
+            Became::Unknown => Self::Unknown,
+        }
+    }
+}
+
 impl Settling {
     /// Finds out about every effect, and writes it down.
     ///
@@ -95,6 +108,11 @@ impl Settling {
             "flow.copy" => self.copy(&effect.arguments).await,
             // Making what is there already changes nothing.
             "sql.create" => Ok(Found::NotDone),
+            function if function.starts_with("containers.") => {
+                let engine = self.workshop.wiring.engine();
+                let became = containers::look(engine, function, &effect.key, &effect.arguments).await?;
+                Ok(Found::from(became))
+            }
             _ => Ok(Found::Unknown),
         }
     }
@@ -120,11 +138,9 @@ impl Settling {
                 Found::Done(copied)
             }));
         }
-        Ok(match self.workshop.look_for_copy(self.stage, arguments).await? {
-            Became::Done(result) => Found::Done(result),
-            Became::NotDone => Found::NotDone,
-            Became::Unknown => Found::Unknown,
-        })
+        Ok(Found::from(
+            self.workshop.look_for_copy(self.stage, arguments).await?,
+        ))
     }
 
     async fn ask(&self, effect: &UnknownEffect) -> Result<Found, Failure> {
@@ -166,6 +182,7 @@ fn answer_of(effect: &UnknownEffect) -> Json {
     match effect.function.as_str() {
         "http.request" => json!({ "status": 200 }),
         "sql.transact" => json!({ "rows-affected": [] }),
+        "containers.exec" => json!({ "exit": 0, "stdout": "", "stderr": "" }),
         "process.run" => json!({ "exit": 0, "stdout": "", "stderr": "" }),
         "flow.copy" if effect.arguments["aside"]["copied"].is_object() => {
             effect.arguments["aside"]["copied"].clone()

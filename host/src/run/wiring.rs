@@ -13,9 +13,9 @@ use crate::{
     service::{
         Services,
         artifact::Artifacts,
-        containers::{Address, Containers, Engine, roots::Roots},
+        containers::{Address, Containers, Engine, resolve::EngineResolver, roots::Roots},
         effect::Effects,
-        egress::{Connector, SystemResolver},
+        egress::Connector,
         events::Log,
         http::{self, Http},
         limits,
@@ -56,17 +56,22 @@ impl Wiring {
         state: &Path,
         engine: Address,
     ) -> Result<Self, Failure> {
-        let connector = Connector::new(&plan.pipeline.origins, root, Arc::new(SystemResolver))?;
+        let engine = Arc::new(Engine::new(engine));
+        let resolver = Arc::new(EngineResolver(engine.clone()));
+        let connector = Connector::new(&plan.pipeline.origins, root, resolver)?;
         let mounts = plan.pipeline.directories.iter();
         let mounts = mounts.map(|(name, path)| (format!("/mnt/{name}"), root.join(path)));
+        let variables = plan.pipeline.env.iter();
+        let variables = variables.map(|(name, value)| (name.to_string(), value.value.clone()));
         let workspace = ("/workspace".to_string(), root.to_path_buf());
         Ok(Self {
             secrets,
             connector: Arc::new(connector),
             artifacts: artifact::Store::new(state),
             containers: Containers {
-                engine: Arc::new(Engine::new(engine)),
+                engine,
                 roots: Roots::new(std::iter::once(workspace).chain(mounts)),
+                variables: Arc::new(variables.collect()),
             },
         })
     }
@@ -74,6 +79,11 @@ impl Wiring {
     /// Where the run's artifacts are.
     pub fn artifacts(&self) -> &artifact::Store {
         &self.artifacts
+    }
+
+    /// The container engine of the run.
+    pub fn engine(&self) -> &Engine {
+        &self.containers.engine
     }
 
     /// The services of one attempt: they share nothing with another's but the run's stores.

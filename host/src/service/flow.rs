@@ -16,7 +16,11 @@ mod tests;
 pub use sink::Sink;
 pub use source::Source;
 
-use super::{State, artifact::blocking};
+use super::{
+    State,
+    artifact::blocking,
+    containers::{caller, flow::Inside},
+};
 use crate::{
     capability::{Capability, Leaves},
     failure::{Failure, Turn},
@@ -120,6 +124,7 @@ impl Source {
             Self::Directory(place) => json!({ "directory": place.shown }),
             Self::Sqlite(place) => json!({ "sqlite": place.shown }),
             Self::Artifact { reference, .. } => json!({ "artifact": reference.in_run() }),
+            Self::Container(inside) => inside.name(),
             Self::Bytes(bytes) => json!({ "sha256": hex::encode(Sha256::digest(bytes)) }),
         }
     }
@@ -132,6 +137,7 @@ impl Sink {
             Self::File(place) => json!({ "file": place.shown }),
             Self::Directory(place) => json!({ "directory": place.shown }),
             Self::Sqlite(place) => json!({ "sqlite": place.shown }),
+            Self::Container(inside) => inside.name(),
             Self::Discard => json!("discard"),
         }
     }
@@ -150,6 +156,7 @@ impl Sink {
                     Leaves::Additive
                 }
             }
+            Self::Container(_) => Leaves::State,
             Self::Discard => Leaves::Nothing,
         }
     }
@@ -226,6 +233,18 @@ impl streams::HostSource for State {
         )
     }
 
+    async fn exec(&mut self, container: String, argv: Vec<String>, options: String) -> Handle<Source> {
+        let caller = caller!(self);
+        let inside = Inside::program(caller, &container, argv, &options).await;
+        handle!(self, inside.map(|inside| Source::Container(Box::new(inside))))
+    }
+
+    async fn container(&mut self, container: String, path: String, options: String) -> Handle<Source> {
+        let caller = caller!(self);
+        let inside = Inside::path(caller, &container, path, &options, true).await;
+        handle!(self, inside.map(|inside| Source::Container(Box::new(inside))))
+    }
+
     async fn bytes(&mut self, data: Vec<u8>) -> Handle<Source> {
         if data.len() > LARGEST_BYTES {
             let message = format!("a plugin hands over at most {LARGEST_BYTES} bytes");
@@ -265,6 +284,18 @@ impl streams::HostSink for State {
             self,
             self.granted_database(&url, Mode::ReadWrite).map(Sink::Sqlite)
         )
+    }
+
+    async fn exec(&mut self, container: String, argv: Vec<String>, options: String) -> Handle<Sink> {
+        let caller = caller!(self);
+        let inside = Inside::program(caller, &container, argv, &options).await;
+        handle!(self, inside.map(|inside| Sink::Container(Box::new(inside))))
+    }
+
+    async fn container(&mut self, container: String, path: String, options: String) -> Handle<Sink> {
+        let caller = caller!(self);
+        let inside = Inside::path(caller, &container, path, &options, false).await;
+        handle!(self, inside.map(|inside| Sink::Container(Box::new(inside))))
     }
 
     async fn discard(&mut self) -> wasmtime::Result<Resource<Sink>> {

@@ -60,6 +60,8 @@ const SERVICES: &[(&str, Link)] = &[
     ("windlass:tcp/probe", super::tcp::link),
     ("windlass:sql/database", super::sql::link),
     ("windlass:process/runner", super::process::link),
+    ("windlass:containers/images", super::containers::images::link),
+    ("windlass:containers/compose", super::containers::compose::link),
     ("windlass:containers/engine", super::containers::engine::link),
     ("windlass:containers/exec", super::containers::exec::link),
 ];

@@ -134,6 +134,22 @@ impl Program {
         }
     }
 
+    /// As `windlass:flow` takes it.
+    pub(crate) fn stream_options(&self) -> String {
+        let mut options = json!({ "environment": self.environment });
+        let given = [
+            ("user", self.user.clone().map(Value::from)),
+            ("working-dir", self.working_dir.clone().map(Value::from)),
+            ("timeout-ms", self.timeout_ms.map(Value::from)),
+        ];
+        for (name, value) in given {
+            if let Some(value) = value {
+                options[name] = value;
+            }
+        }
+        options.to_string()
+    }
+
     /// Runs it to its end. A status other than 0 is not an error here.
     pub fn run(&self, container: &str) -> Result<Output, Error> {
         let options = serde_json::to_string(self).expect("options are plain texts");

@@ -2,6 +2,7 @@
 
 use crate::artifacts::Artifact;
 use crate::bindings::flow::streams;
+use crate::containers::Program;
 use crate::{Error, stage};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,19 @@ pub struct Options {
     /// Replace what is there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
+}
+
+/// A file to make in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileOptions {
+    /// Its name.
+    pub file: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u64,
+    /// Its group.
+    pub gid: u64,
 }
 
 /// What was moved.
@@ -78,6 +92,22 @@ impl Source {
         Ok(Self(streams::Source::artifact(reference)?))
     }
 
+    /// What a program in a running container writes to its standard output. Its `input`, `repeatable` and `log` mean nothing here.
+    pub fn exec(container: &str, program: &Program) -> Result<Self, Error> {
+        let options = program.stream_options();
+        Ok(Self(streams::Source::exec(container, &program.argv, &options)?))
+    }
+
+    /// A path of a container as a tar stream.
+    pub fn container(container: &str, path: &str) -> Result<Self, Error> {
+        Ok(Self(streams::Source::container(container, path, "")?))
+    }
+
+    /// The bytes of one file of a container.
+    pub fn container_file(container: &str, path: &str) -> Result<Self, Error> {
+        Ok(Self(streams::Source::container(container, path, r#"{"file":true}"#)?))
+    }
+
     /// Bytes of the plugin, at most 1 MiB.
     pub fn bytes(data: &[u8]) -> Result<Self, Error> {
         Ok(Self(streams::Source::bytes(data)?))
@@ -103,6 +133,23 @@ impl Sink {
     /// A SQLite database, from a snapshot.
     pub fn sqlite(url: &str) -> Result<Self, Error> {
         Ok(Self(streams::Sink::sqlite(url)?))
+    }
+
+    /// The standard input of a program in a running container.
+    pub fn exec(container: &str, program: &Program) -> Result<Self, Error> {
+        let options = program.stream_options();
+        Ok(Self(streams::Sink::exec(container, &program.argv, &options)?))
+    }
+
+    /// A directory of a container, from a tar stream.
+    pub fn container(container: &str, path: &str) -> Result<Self, Error> {
+        Ok(Self(streams::Sink::container(container, path, "")?))
+    }
+
+    /// One file in a directory of a container, from its bytes.
+    pub fn container_file(container: &str, directory: &str, file: &FileOptions) -> Result<Self, Error> {
+        let options = serde_json::to_string(file).expect("options are plain values");
+        Ok(Self(streams::Sink::container(container, directory, &options)?))
     }
 
     /// Nowhere: to count and digest only.

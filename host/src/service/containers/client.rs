@@ -86,7 +86,8 @@ impl Engine {
                 Docker::connect_with_http(host, TIMEOUT, API_DEFAULT_VERSION)
             }
             _ => {
-                let message = format!("DOCKER_HOST is `{host}`, and this is no address of a container engine");
+                let message =
+                    format!("DOCKER_HOST is `{host}`, and this is no address of a container engine");
                 let failure = Failure::new(Turn::Operator, "engine.address", message);
                 return Err(failure.help("write unix:///path/of/docker.sock or tcp://host:2376"));
             }
@@ -95,7 +96,10 @@ impl Engine {
     }
 
     fn unreachable(&self, problem: &str) -> Failure {
-        let message = format!("the container engine at {} cannot be reached: {problem}", self.address.host);
+        let message = format!(
+            "the container engine at {} cannot be reached: {problem}",
+            self.address.host
+        );
         Failure::new(Turn::Environment, "engine.unreachable", message)
             .retryable()
             .help("start it, or set DOCKER_HOST; `windlass doctor` looks whether it answers")
@@ -104,11 +108,11 @@ impl Engine {
     /// An error of the client, told from what was asked of the engine: `doing` completes "cannot …".
     pub(super) fn failure(&self, doing: &str, error: &Error) -> Failure {
         match error {
-            Error::DockerResponseServerError {
-                status_code,
-                message,
-            } => {
-                let message = format!("cannot {doing}: the engine answers {status_code}: {}", message.trim());
+            Error::DockerResponseServerError { status_code, message } => {
+                let message = format!(
+                    "cannot {doing}: the engine answers {status_code}: {}",
+                    message.trim()
+                );
                 Failure::new(Turn::Environment, "engine.failed", message)
                     .details(serde_json::json!({ "status": status_code }))
             }
@@ -140,7 +144,12 @@ mod tests {
     #[test]
     fn addresses() {
         let address = |pairs: &[(&str, &str)]| {
-            let find = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+            let find = |name: &str| {
+                pairs
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| value.to_string())
+            };
             let address = Address::from_variables(find);
             (address.host, address.certificates)
         };
@@ -151,12 +160,18 @@ mod tests {
             ("DOCKER_TLS_VERIFY", "1"),
             ("HOME", "/home/a"),
         ];
-        assert_eq!(address(&tls), ("tcp://h:2376".into(), Some("/home/a/.docker".into())));
+        assert_eq!(
+            address(&tls),
+            ("tcp://h:2376".into(), Some("/home/a/.docker".into()))
+        );
     }
 
     #[tokio::test]
     async fn an_engine_that_is_not_there_says_where_it_was_looked_for() {
-        for (host, code) in [("unix:///nowhere/x.sock", "engine.unreachable"), ("nonsense", "engine.address")] {
+        for (host, code) in [
+            ("unix:///nowhere/x.sock", "engine.unreachable"),
+            ("nonsense", "engine.address"),
+        ] {
             let find = |name: &str| (name == "DOCKER_HOST").then(|| host.to_string());
             let engine = Engine::new(Address::from_variables(find));
             let failure = engine.docker().await.expect_err("nothing is there");

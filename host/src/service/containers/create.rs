@@ -15,8 +15,9 @@ use crate::{
 use bollard::{
     body_full,
     models::{
-        ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-        NetworkConnectRequest, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+        ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+        MountType, NetworkConnectRequest, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy,
+        RestartPolicyNameEnum,
     },
     query_parameters::{
         CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
@@ -74,8 +75,10 @@ impl Caller {
         let owner = Owner::parse(&format!("{}/{}", spec.project, spec.service))?;
         names::check(&spec.container_name())?;
         names::check_labels(&spec.labels)?;
-        self.granter.check(Capability::ContainersManage, &owner.pattern())?;
-        let image = Reference::parse(&spec.image).map_err(|problem| invalid(&format!("image `{}`: {problem}", spec.image)))?;
+        self.granter
+            .check(Capability::ContainersManage, &owner.pattern())?;
+        let image = Reference::parse(&spec.image)
+            .map_err(|problem| invalid(&format!("image `{}`: {problem}", spec.image)))?;
         self.granter
             .check(Capability::ContainersRun, &image.or_latest().pattern())?;
         for port in &spec.ports {
@@ -89,7 +92,11 @@ impl Caller {
         }
         let mut env_files = Vec::new();
         for file in &spec.env_files {
-            self.check(Capability::ContainersMount, &format!("{file}:ro"), "container.spec")?;
+            self.check(
+                Capability::ContainersMount,
+                &format!("{file}:ro"),
+                "container.spec",
+            )?;
             env_files.extend(self.env_file(file, &spec.variables)?);
         }
         Ok(Checked {
@@ -103,7 +110,9 @@ impl Caller {
     fn source(&self, mount: &MountSpec) -> Result<String, Failure> {
         let target = &mount.target;
         if !target.starts_with('/') || target.contains(':') || target.split('/').any(|part| part == "..") {
-            return Err(invalid(&format!("the target `{target}` of a mount is no plain absolute path")));
+            return Err(invalid(&format!(
+                "the target `{target}` of a mount is no plain absolute path"
+            )));
         }
         let mode = if mount.read_only { "ro" } else { "rw" };
         match mount.r#type {
@@ -112,11 +121,19 @@ impl Caller {
             MountKind::Volume if mount.source.is_empty() => Ok(String::new()),
             MountKind::Volume => {
                 names::check(&mount.source)?;
-                self.check(Capability::ContainersMount, &format!("{}:{mode}", mount.source), "container.spec")?;
+                self.check(
+                    Capability::ContainersMount,
+                    &format!("{}:{mode}", mount.source),
+                    "container.spec",
+                )?;
                 Ok(mount.source.clone())
             }
             MountKind::Bind => {
-                self.check(Capability::ContainersMount, &format!("{}:{mode}", mount.source), "container.spec")?;
+                self.check(
+                    Capability::ContainersMount,
+                    &format!("{}:{mode}", mount.source),
+                    "container.spec",
+                )?;
                 let path = self.containers.roots.host_path(&mount.source)?;
                 refuse_socket(&mount.source, &path)?;
                 Ok(path.display().to_string())
@@ -124,7 +141,11 @@ impl Caller {
         }
     }
 
-    fn env_file(&self, guest: &str, variables: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, Failure> {
+    fn env_file(
+        &self,
+        guest: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Vec<(String, String)>, Failure> {
         let path = self.containers.roots.host_path(guest)?;
         let refused = |problem: String| {
             let message = format!("the env file `{guest}`: {problem}");
@@ -138,7 +159,9 @@ impl Caller {
         let outer = |name: &str| variables.get(name).cloned();
         let pairs = env_file::parse(&text, &outer);
         pairs.map_err(|lines| {
-            let shown = lines.iter().map(|line| format!("line {}: {}", line.line, line.message));
+            let shown = lines
+                .iter()
+                .map(|line| format!("line {}: {}", line.line, line.message));
             refused(shown.collect::<Vec<_>>().join("; "))
         })
     }
@@ -172,7 +195,10 @@ impl Caller {
         let id = made.map_err(|error| self.not_made(&checked.spec, &error))?.id;
         if let Err(failure) = self.complete(&checked, &id).await {
             // Half a container is none.
-            let force = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let force = RemoveContainerOptionsBuilder::default()
+                .force(true)
+                .v(true)
+                .build();
             let _ = docker.remove_container(&id, Some(force)).await;
             return Err(failure);
         }
@@ -191,7 +217,8 @@ impl Caller {
                 }),
             };
             let connected = docker.connect_network(network, request).await;
-            connected.map_err(|error| self.failure(&format!("connect to the network `{network}`"), &error))?;
+            connected
+                .map_err(|error| self.failure(&format!("connect to the network `{network}`"), &error))?;
         }
         if checked.spec.secrets.is_empty() {
             return Ok(());
@@ -215,12 +242,17 @@ impl Caller {
             let inside = file.target.trim_start_matches('/');
             let parents = inside.match_indices('/').map(|(end, _)| &inside[..end]);
             // `/run` and its like are there; what is below them may not be.
-            for parent in parents.skip(1).filter(|parent| known_directories.insert(parent.to_string())) {
+            for parent in parents
+                .skip(1)
+                .filter(|parent| known_directories.insert(parent.to_string()))
+            {
                 let mut header = tar::Header::new_gnu();
                 header.set_entry_type(tar::EntryType::Directory);
                 header.set_mode(0o755);
                 header.set_size(0);
-                archive.append_data(&mut header, format!("{parent}/"), std::io::empty()).map_err(internal)?;
+                archive
+                    .append_data(&mut header, format!("{parent}/"), std::io::empty())
+                    .map_err(internal)?;
             }
             let value = self.swap(&file.value)?;
             let mut header = tar::Header::new_gnu();
@@ -228,7 +260,9 @@ impl Caller {
             header.set_uid(file.uid);
             header.set_gid(file.gid);
             header.set_size(value.len() as u64);
-            archive.append_data(&mut header, inside, value.as_bytes()).map_err(internal)?;
+            archive
+                .append_data(&mut header, inside, value.as_bytes())
+                .map_err(internal)?;
         }
         archive.into_inner().map_err(internal)
     }
@@ -263,11 +297,16 @@ impl Caller {
             (names::PROJECT.into(), spec.project.clone()),
             (names::SERVICE.into(), spec.service.clone()),
             (names::NUMBER.into(), spec.number.to_string()),
-            (names::ONE_OFF.into(), if spec.one_off { "True" } else { "False" }.into()),
+            (
+                names::ONE_OFF.into(),
+                if spec.one_off { "True" } else { "False" }.into(),
+            ),
             (names::EFFECT.into(), key),
         ]);
         let words = |words: &Option<Vec<String>>| -> Result<Option<Vec<String>>, Failure> {
-            let swapped = words.as_ref().map(|words| words.iter().map(|word| self.plain(word)).collect());
+            let swapped = words
+                .as_ref()
+                .map(|words| words.iter().map(|word| self.plain(word)).collect());
             swapped.transpose()
         };
         let networks = spec.networks.iter().take(1).map(|(name, endpoint)| {
@@ -291,7 +330,9 @@ impl Caller {
             exposed_ports: Some(spec.ports.iter().map(target).collect()),
             healthcheck: healthcheck.transpose()?,
             stop_signal: spec.stop_signal.clone(),
-            stop_timeout: spec.stop_grace_ms.map(|grace| i64::try_from(grace.div_ceil(1000)).unwrap_or(i64::MAX)),
+            stop_timeout: spec
+                .stop_grace_ms
+                .map(|grace| i64::try_from(grace.div_ceil(1000)).unwrap_or(i64::MAX)),
             host_config: Some(host_config(checked)),
             networking_config: Some(NetworkingConfig {
                 endpoints_config: Some(networks.collect()),
@@ -313,17 +354,28 @@ impl Caller {
         for (name, value) in &checked.spec.environment {
             all.insert(name, self.swap(value)?);
         }
-        if let Some(name) = all.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        if let Some(name) = all
+            .keys()
+            .find(|name| name.is_empty() || name.contains(['=', '\0']))
+        {
             return Err(invalid(&format!("{name:?} is no name of a variable")));
         }
-        Ok(all.iter().map(|(name, value)| format!("{name}={}", value.as_str())).collect())
+        Ok(all
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.as_str()))
+            .collect())
     }
 
     fn health(&self, check: &Healthcheck) -> Result<HealthConfig, Failure> {
-        let nanoseconds = |milliseconds: Option<i64>| milliseconds.map(|value| value.saturating_mul(1_000_000));
+        let nanoseconds =
+            |milliseconds: Option<i64>| milliseconds.map(|value| value.saturating_mul(1_000_000));
         let test: Vec<String> = match check.disable {
             true => vec!["NONE".into()],
-            false => check.test.iter().map(|word| self.plain(word)).collect::<Result<_, _>>()?,
+            false => check
+                .test
+                .iter()
+                .map(|word| self.plain(word))
+                .collect::<Result<_, _>>()?,
         };
         Ok(HealthConfig {
             test: (!test.is_empty()).then_some(test),
@@ -367,7 +419,10 @@ impl Caller {
 fn sorted(value: Json) -> Json {
     match value {
         Json::Object(entries) => {
-            let entries: BTreeMap<String, Json> = entries.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            let entries: BTreeMap<String, Json> = entries
+                .into_iter()
+                .map(|(key, value)| (key, sorted(value)))
+                .collect();
             Json::Object(entries.into_iter().collect())
         }
         Json::Array(items) => Json::Array(items.into_iter().map(sorted).collect()),
@@ -380,7 +435,12 @@ fn host_config(checked: &Checked) -> HostConfig {
     let nano_cpus = spec.cpus.map(|cpus| (cpus * 1e9) as i64);
     let task = |limit: i64| spec.one_off.then_some(limit);
     let base: &[&str] = if spec.one_off { &[] } else { &SERVICE_CAPABILITIES };
-    let dropped = |name: &&str| !spec.cap_drop.iter().any(|drop| plain_capability(drop) == *name || drop == "ALL");
+    let dropped = |name: &&str| {
+        !spec
+            .cap_drop
+            .iter()
+            .any(|drop| plain_capability(drop) == *name || drop == "ALL")
+    };
     let kept = base.iter().copied().filter(dropped).map(String::from);
     let added = spec.cap_add.iter().map(|name| plain_capability(name));
     let mut cap_add: Vec<String> = kept.chain(added).collect();
@@ -402,12 +462,21 @@ fn host_config(checked: &Checked) -> HostConfig {
     });
     let mounts = spec.mounts.iter().zip(&checked.sources);
     HostConfig {
-        network_mode: Some(spec.networks.keys().next().cloned().unwrap_or_else(|| "none".into())),
+        network_mode: Some(
+            spec.networks
+                .keys()
+                .next()
+                .cloned()
+                .unwrap_or_else(|| "none".into()),
+        ),
         privileged: Some(false),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         cap_drop: Some(vec!["ALL".into()]),
         cap_add: Some(cap_add),
-        pids_limit: Some(spec.pids.unwrap_or(if spec.one_off { TASK_PIDS } else { SERVICE_PIDS })),
+        pids_limit: Some(
+            spec.pids
+                .unwrap_or(if spec.one_off { TASK_PIDS } else { SERVICE_PIDS }),
+        ),
         memory: spec.memory.or(task(TASK_MEMORY)),
         nano_cpus: nano_cpus.or(task(TASK_NANO_CPUS)),
         shm_size: spec.shm_size,
@@ -417,7 +486,11 @@ fn host_config(checked: &Checked) -> HostConfig {
         sysctls: Some(spec.sysctls.clone().into_iter().collect()),
         extra_hosts: Some(spec.extra_hosts.clone()),
         dns: Some(spec.dns.clone()),
-        mounts: Some(mounts.map(|(mount, source)| engine_mount(mount, source)).collect()),
+        mounts: Some(
+            mounts
+                .map(|(mount, source)| engine_mount(mount, source))
+                .collect(),
+        ),
         port_bindings: Some(bindings),
         restart_policy: Some(restart(spec.restart.as_deref())),
         log_config: spec.logging.as_ref().map(|logging| HostConfigLogConfig {
@@ -467,8 +540,14 @@ fn target(port: &Port) -> String {
 
 /// As a grant of `containers.publish` has it.
 fn published(port: &Port) -> String {
-    let number = port.published.map_or_else(|| "*".to_string(), |port| port.to_string());
-    let protocol = if port.protocol == "tcp" { String::new() } else { format!("/{}", port.protocol) };
+    let number = port
+        .published
+        .map_or_else(|| "*".to_string(), |port| port.to_string());
+    let protocol = if port.protocol == "tcp" {
+        String::new()
+    } else {
+        format!("/{}", port.protocol)
+    };
     match port.host_ip.contains(':') && !port.host_ip.starts_with('[') {
         true => format!("[{}]:{number}{protocol}", port.host_ip),
         false => format!("{}:{number}{protocol}", port.host_ip),
@@ -481,11 +560,16 @@ fn plain_capability(name: &str) -> String {
 }
 
 fn check_capabilities(names: &[String]) -> Result<(), Failure> {
-    let found = names.iter().map(|name| plain_capability(name)).find(|name| NEVER.contains(&name.as_str()));
+    let found = names
+        .iter()
+        .map(|name| plain_capability(name))
+        .find(|name| NEVER.contains(&name.as_str()));
     match found {
         None => Ok(()),
         Some(name) => {
-            let message = format!("`cap_add: {name}` would let the container's processes out of it, and is never given");
+            let message = format!(
+                "`cap_add: {name}` would let the container's processes out of it, and is never given"
+            );
             Err(Failure::new(Turn::PipelineAuthor, "container.privilege", message)
                 .help("remove it; what really needs it has to be started outside of Windlass"))
         }
@@ -493,10 +577,17 @@ fn check_capabilities(names: &[String]) -> Result<(), Failure> {
 }
 
 fn check_secret_target(target: &str) -> Result<(), Failure> {
-    let is_plain = target.starts_with('/') && !target.ends_with('/') && !target.split('/').skip(1).any(|part| part.is_empty() || part == "." || part == "..");
+    let is_plain = target.starts_with('/')
+        && !target.ends_with('/')
+        && !target
+            .split('/')
+            .skip(1)
+            .any(|part| part.is_empty() || part == "." || part == "..");
     match is_plain {
         true => Ok(()),
-        false => Err(invalid(&format!("the target `{target}` of a secret is no plain absolute path"))),
+        false => Err(invalid(&format!(
+            "the target `{target}` of a secret is no plain absolute path"
+        ))),
     }
 }
 
@@ -505,8 +596,15 @@ fn refuse_socket(guest: &str, path: &std::path::Path) -> Result<(), Failure> {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     let known = ["/var/run", "/run", "/", "/proc", "/sys", "/dev", "/etc"];
-    if is_socket || known.iter().any(|directory| path == std::path::Path::new(directory)) {
-        let message = format!("`{guest}` leads to {}, which no container is given", path.display());
+    if is_socket
+        || known
+            .iter()
+            .any(|directory| path == std::path::Path::new(directory))
+    {
+        let message = format!(
+            "`{guest}` leads to {}, which no container is given",
+            path.display()
+        );
         return Err(Failure::new(Turn::PipelineAuthor, "container.privilege", message));
     }
     Ok(())

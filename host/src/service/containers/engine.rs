@@ -1,18 +1,19 @@
 //! `windlass:containers/engine`: the host functions, one step of an effect each.
 
 use super::{
-    Caller, client, inspect,
+    Caller, caller, client, inspect,
     names::{self, Owner},
     spec::{self, ContainerSpec},
 };
 use crate::{
-    capability::{Capability, Leaves},
+    capability::Leaves,
     failure::{Failure, Turn},
     service::State,
     wit::{GuestError, windlass::containers::engine},
 };
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -62,7 +63,13 @@ impl Caller {
             let options = StopContainerOptionsBuilder::default()
                 .t(i32::try_from(seconds).unwrap_or(i32::MAX))
                 .build();
-            let stopped = caller.docker().await?.clone().with_timeout(std::time::Duration::from_secs(u64::from(seconds) + 60)).stop_container(&id, Some(options)).await;
+            let stopped = caller
+                .docker()
+                .await?
+                .clone()
+                .with_timeout(std::time::Duration::from_secs(u64::from(seconds) + 60))
+                .stop_container(&id, Some(options))
+                .await;
             match stopped {
                 Err(error) if !matches!(client::status(&error), Some(304 | 404)) => {
                     Err(caller.failure(&format!("stop `{name}`"), &error))
@@ -87,7 +94,10 @@ impl Caller {
         let (id, name) = (text(&shown, "id"), text(&shown, "name"));
         let caller = self.clone();
         let effect = || async move {
-            let options = RemoveContainerOptionsBuilder::default().force(force).v(true).build();
+            let options = RemoveContainerOptionsBuilder::default()
+                .force(force)
+                .v(true)
+                .build();
             match caller.docker().await?.remove_container(&id, Some(options)).await {
                 // 409: it is being removed already, or (without force) runs.
                 Err(error) if client::status(&error) == Some(404) => Ok(Json::Null),
@@ -150,7 +160,9 @@ impl Caller {
         for container in listed {
             let owner = container.labels.as_ref().and_then(names::owner_of);
             let is_seen = !is_all || owner.is_some_and(|owner| self.check_seen(&owner).is_ok());
-            let Some(id) = container.id.filter(|_| is_seen) else { continue };
+            let Some(id) = container.id.filter(|_| is_seen) else {
+                continue;
+            };
             // One that is gone by now is not listed.
             match self.find(&id).await {
                 Ok(found) => shown.push(inspect::to_json(&found)),
@@ -178,17 +190,6 @@ fn answer(result: Result<Json, Failure>) -> Answer<String> {
 fn nothing(result: Result<(), Failure>) -> Answer<()> {
     Ok(result.map_err(GuestError::from))
 }
-
-/// The attempt's caller, or its failure as the guest's error.
-macro_rules! caller {
-    ($state:expr) => {
-        match Caller::of($state) {
-            Ok(caller) => caller,
-            Err(failure) => return Ok(Err(failure.into())),
-        }
-    };
-}
-pub(super) use caller;
 
 fn container_spec(text: &str) -> Result<ContainerSpec, Failure> {
     spec::parse("the specification of the container", "container.spec", text)
@@ -221,10 +222,12 @@ impl engine::Host for State {
 
     async fn wait(&mut self, container: String, options: String, timeout_ms: u32) -> Answer<String> {
         let caller = caller!(self);
-        answer(match spec::parse("the options of `wait`", "container.spec", &options) {
-            Ok(options) => caller.wait(&container, options, timeout_ms).await,
-            Err(failure) => Err(failure),
-        })
+        answer(
+            match spec::parse("the options of `wait`", "container.spec", &options) {
+                Ok(options) => caller.wait(&container, options, timeout_ms).await,
+                Err(failure) => Err(failure),
+            },
+        )
     }
 
     async fn inspect(&mut self, container: String) -> Answer<String> {
@@ -256,23 +259,28 @@ impl engine::Host for State {
 
     async fn ensure_network(&mut self, spec: String) -> Answer<String> {
         let caller = caller!(self);
-        answer(match spec::parse("the specification of the network", "container.spec", &spec) {
-            Ok(spec) => caller.ensure_network(spec).await,
-            Err(failure) => Err(failure),
-        })
+        answer(
+            match spec::parse("the specification of the network", "container.spec", &spec) {
+                Ok(spec) => caller.ensure_network(spec).await,
+                Err(failure) => Err(failure),
+            },
+        )
     }
 
     async fn ensure_volume(&mut self, spec: String) -> Answer<String> {
         let caller = caller!(self);
-        answer(match spec::parse("the specification of the volume", "container.spec", &spec) {
-            Ok(spec) => caller.ensure_volume(spec).await,
-            Err(failure) => Err(failure),
-        })
+        answer(
+            match spec::parse("the specification of the volume", "container.spec", &spec) {
+                Ok(spec) => caller.ensure_volume(spec).await,
+                Err(failure) => Err(failure),
+            },
+        )
     }
 
     async fn tidy(&mut self, kind: String, name: String) -> Answer<bool> {
         let tidied = caller!(self).tidy(&kind, &name).await;
-        Ok(tidied.map(|removed| removed == Json::Bool(true)).map_err(GuestError::from))
+        Ok(tidied
+            .map(|removed| removed == Json::Bool(true))
+            .map_err(GuestError::from))
     }
 }
-

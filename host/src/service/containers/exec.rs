@@ -1,11 +1,6 @@
 //! `windlass:containers/exec`: a program inside a running container.
 
-use super::{
-    Caller, client,
-    engine::caller,
-    inspect, names,
-    spec::{self},
-};
+use super::{Caller, caller, client, inspect, names, spec};
 use crate::{
     capability::{Capability, Leaves},
     event::LogLevel,
@@ -18,11 +13,11 @@ use bollard::{
     exec::{StartExecOptions, StartExecResults},
     models::ExecConfig,
 };
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use std::{collections::BTreeMap, time::Duration};
-use tokio::io::AsyncWriteExt;
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use wasmtime::component::{HasSelf, Linker};
 
 const DEFAULT_TIMEOUT_MS: u64 = 60_000;
@@ -31,14 +26,21 @@ const MOST_WORDS: usize = 1000;
 /// See `run` in the WIT.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct Options {
-    environment: BTreeMap<String, String>,
-    user: Option<String>,
-    working_dir: Option<String>,
+pub(super) struct Options {
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) user: Option<String>,
+    pub(super) working_dir: Option<String>,
     input: Option<String>,
     repeatable: bool,
-    timeout_ms: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
     log: bool,
+}
+
+/// A program that runs, and its streams.
+pub(super) struct Started {
+    pub(super) exec: String,
+    pub(super) output: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    pub(super) input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -70,7 +72,10 @@ impl Caller {
         let shown = inspect::to_json(&found);
         let name = shown["name"].as_str().unwrap_or_default().to_string();
         if shown["state"] != "running" {
-            let message = format!("`{name}` is {} and runs no programs", shown["state"].as_str().unwrap_or("gone"));
+            let message = format!(
+                "`{name}` is {} and runs no programs",
+                shown["state"].as_str().unwrap_or("gone")
+            );
             return Err(Failure::new(Turn::Environment, "container.stopped", message));
         }
         Ok((found.id.unwrap_or_else(|| container.into()), name))
@@ -95,7 +100,13 @@ impl Caller {
             .await
     }
 
-    async fn run_in(&self, id: &str, name: &str, argv: &[String], options: &Options) -> Result<Json, Failure> {
+    async fn run_in(
+        &self,
+        id: &str,
+        name: &str,
+        argv: &[String],
+        options: &Options,
+    ) -> Result<Json, Failure> {
         let timeout = Duration::from_millis(options.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS));
         let program = argv.first().map(String::as_str).unwrap_or_default();
         tokio::select! {
@@ -108,13 +119,25 @@ impl Caller {
         }
     }
 
-    async fn attached(&self, id: &str, name: &str, argv: &[String], options: &Options) -> Result<Json, Failure> {
+    /// Starts a program with its streams attached.
+    pub(super) async fn started(
+        &self,
+        id: &str,
+        name: &str,
+        argv: &[String],
+        options: &Options,
+        takes_input: bool,
+    ) -> Result<Started, Failure> {
         let docker = self.docker().await?;
-        let failed = |error: &bollard::errors::Error| self.failure(&format!("run a program in `{name}`"), error);
+        let failed =
+            |error: &bollard::errors::Error| self.failure(&format!("run a program in `{name}`"), error);
         let plain = |text: &String| self.swap(text).map(|swapped| swapped.to_string());
-        let environment = options.environment.iter().map(|(name, value)| Ok(format!("{name}={}", plain(value)?)));
+        let environment = options
+            .environment
+            .iter()
+            .map(|(name, value)| Ok(format!("{name}={}", plain(value)?)));
         let config = ExecConfig {
-            attach_stdin: Some(options.input.is_some()),
+            attach_stdin: Some(takes_input),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             cmd: Some(argv.iter().map(plain).collect::<Result<_, _>>()?),
@@ -124,15 +147,58 @@ impl Caller {
             privileged: Some(false),
             ..ExecConfig::default()
         };
-        let made = docker.create_exec(id, config).await.map_err(|error| match client::status(&error) {
-            Some(409) => Failure::new(Turn::Environment, "container.stopped", format!("`{name}` does not run")),
-            _ => failed(&error),
-        })?;
+        let made = docker
+            .create_exec(id, config)
+            .await
+            .map_err(|error| match client::status(&error) {
+                Some(409) => Failure::new(
+                    Turn::Environment,
+                    "container.stopped",
+                    format!("`{name}` does not run"),
+                ),
+                _ => failed(&error),
+            })?;
         let started = docker.start_exec(&made.id, None::<StartExecOptions>).await;
-        let StartExecResults::Attached { mut output, mut input } = started.map_err(|error| failed(&error))? else {
-            let message = format!("the engine detached a program in `{name}`");
-            return Err(Failure::new(Turn::Environment, "engine.failed", message));
-        };
+        match started.map_err(|error| failed(&error))? {
+            StartExecResults::Attached { output, input } => Ok(Started {
+                exec: made.id,
+                output,
+                input,
+            }),
+            StartExecResults::Detached => {
+                let message = format!("the engine detached a program in `{name}`");
+                Err(Failure::new(Turn::Environment, "engine.failed", message))
+            }
+        }
+    }
+
+    /// How a program has ended.
+    pub(super) async fn exit_of(&self, exec: &str, name: &str) -> Result<i64, Failure> {
+        let ended = self.docker().await?.inspect_exec(exec).await;
+        let ended = ended.map_err(|error| self.failure(&format!("look at a program in `{name}`"), &error))?;
+        ended.exit_code.ok_or_else(|| {
+            let message = format!("a program in `{name}` has ended, and the engine does not know how");
+            Failure::new(Turn::Environment, "engine.failed", message)
+        })
+    }
+
+    async fn attached(
+        &self,
+        id: &str,
+        name: &str,
+        argv: &[String],
+        options: &Options,
+    ) -> Result<Json, Failure> {
+        let started = self
+            .started(id, name, argv, options, options.input.is_some())
+            .await?;
+        let Started {
+            exec,
+            mut output,
+            mut input,
+        } = started;
+        let failed =
+            |error: &bollard::errors::Error| self.failure(&format!("run a program in `{name}`"), error);
         let words = self.words();
         let capture = |level| match options.log {
             true => Capture::new(&self.log, level, &words),
@@ -160,19 +226,18 @@ impl Caller {
         let (fed, read): (Result<(), Failure>, _) = tokio::join!(feed, read);
         fed?;
         read?;
-        let ended = docker.inspect_exec(&made.id).await.map_err(|error| failed(&error))?;
+        let exit = self.exit_of(&exec, name).await?;
         let (stdout, stderr) = (stdout.finish().await, stderr.finish().await);
-        match ended.exit_code {
-            // What runc says when it finds no program, or may not execute it.
-            Some(126 | 127) if (stdout.clone() + &stderr).contains("exec failed") => {
-                let message = format!("`{}` cannot be run in `{name}`: {}", argv[0], (stdout + &stderr).trim());
-                Err(Failure::new(Turn::PipelineAuthor, "exec.missing", message))
-            }
-            Some(exit) => Ok(json!({ "exit": exit, "stdout": stdout, "stderr": stderr })),
-            None => {
-                let message = format!("a program in `{name}` has ended, and the engine does not know how");
-                Err(Failure::new(Turn::Environment, "engine.failed", message))
-            }
+        // What runc says when it finds no program, or may not execute it.
+        let is_missing = matches!(exit, 126 | 127) && format!("{stdout}{stderr}").contains("exec failed");
+        if is_missing {
+            let program = argv.first().map(String::as_str).unwrap_or_default();
+            let message = format!(
+                "`{program}` cannot be run in `{name}`: {}",
+                format!("{stdout}{stderr}").trim()
+            );
+            return Err(Failure::new(Turn::PipelineAuthor, "exec.missing", message));
         }
+        Ok(json!({ "exit": exit, "stdout": stdout, "stderr": stderr }))
     }
 }

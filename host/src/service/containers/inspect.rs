@@ -10,7 +10,9 @@ const LONGEST_LABEL: usize = 4 << 10;
 pub(super) fn to_json(container: &ContainerInspectResponse) -> Json {
     let config = container.config.as_ref();
     let state = container.state.as_ref();
-    let labels = config.and_then(|config| config.labels.clone()).unwrap_or_default();
+    let labels = config
+        .and_then(|config| config.labels.clone())
+        .unwrap_or_default();
     let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
     let health = state.and_then(|state| state.health.as_ref()?.status);
     let health = health.map_or_else(|| "none".into(), |status| status.to_string());
@@ -42,7 +44,9 @@ pub(super) fn to_json(container: &ContainerInspectResponse) -> Json {
 
 fn networks(container: &ContainerInspectResponse) -> Json {
     let settings = container.network_settings.as_ref();
-    let networks = settings.and_then(|settings| settings.networks.clone()).unwrap_or_default();
+    let networks = settings
+        .and_then(|settings| settings.networks.clone())
+        .unwrap_or_default();
     let shown = networks.into_iter().map(|(name, endpoint)| {
         let aliases = endpoint.aliases.unwrap_or_default();
         let address = endpoint.ip_address.unwrap_or_default();
@@ -53,7 +57,9 @@ fn networks(container: &ContainerInspectResponse) -> Json {
 
 fn ports(container: &ContainerInspectResponse) -> Json {
     let settings = container.network_settings.as_ref();
-    let ports = settings.and_then(|settings| settings.ports.clone()).unwrap_or_default();
+    let ports = settings
+        .and_then(|settings| settings.ports.clone())
+        .unwrap_or_default();
     let mut shown: Vec<Json> = Vec::new();
     for (port, bindings) in ports {
         let (target, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
@@ -61,7 +67,9 @@ fn ports(container: &ContainerInspectResponse) -> Json {
         for binding in bindings.unwrap_or_default() {
             let published: Option<u16> = binding.host_port.and_then(|port| port.parse().ok());
             let host_ip = binding.host_ip.unwrap_or_default();
-            shown.push(json!({ "host-ip": host_ip, "published": published, "target": target, "protocol": protocol }));
+            shown.push(
+                json!({ "host-ip": host_ip, "published": published, "target": target, "protocol": protocol }),
+            );
         }
     }
     shown.sort_by_key(Json::to_string);

@@ -5,12 +5,18 @@
 //! a service that is granted.
 
 mod client;
+pub mod compose;
+mod context;
 mod create;
 pub mod engine;
 pub mod exec;
+pub(crate) mod flow;
+pub mod images;
 mod inspect;
 mod names;
 mod objects;
+pub mod probe;
+pub mod resolve;
 pub mod roots;
 mod spec;
 mod wait;
@@ -43,6 +49,8 @@ use zeroize::Zeroizing;
 pub struct Containers {
     pub engine: Arc<Engine>,
     pub roots: Roots,
+    /// The pipeline's `env`: what `${NAME}` in compose files means.
+    pub variables: Arc<std::collections::BTreeMap<String, String>>,
 }
 
 /// What a call needs of its attempt. Cheap to clone: what an effect does outlives the borrow of the store.
@@ -125,7 +133,10 @@ impl Caller {
 
     fn check_seen(&self, owner: &Owner) -> Result<(), Failure> {
         let pattern = owner.pattern();
-        let may_exec = self.granter.grant().covering(Capability::ContainersExec, &pattern);
+        let may_exec = self
+            .granter
+            .grant()
+            .covering(Capability::ContainersExec, &pattern);
         let capability = match may_exec {
             Some(_) => Capability::ContainersExec,
             None => Capability::ContainersManage,
@@ -142,6 +153,17 @@ impl Caller {
         })
     }
 }
+
+/// The attempt's caller, or its failure as the guest's error.
+macro_rules! caller {
+    ($state:expr) => {
+        match $crate::service::containers::Caller::of($state) {
+            Ok(caller) => caller,
+            Err(failure) => return Ok(Err(failure.into())),
+        }
+    };
+}
+pub(crate) use caller;
 
 fn missing(container: &str) -> Failure {
     let message = format!("there is no container `{container}`");

@@ -22,7 +22,9 @@ const PIPELINE: &str = "windlass.pipeline";
 pub(super) const NAME: &str = "windlass.name";
 
 /// Labels that a plugin does not set.
-const RESERVED: [&str; 9] = [PROJECT, SERVICE, NUMBER, ONE_OFF, EFFECT, RUN, STAGE, PIPELINE, NAME];
+const RESERVED: [&str; 9] = [
+    PROJECT, SERVICE, NUMBER, ONE_OFF, EFFECT, RUN, STAGE, PIPELINE, NAME,
+];
 
 /// Engines take longer ones for nothing.
 const LONGEST_NAME: usize = 255;
@@ -68,7 +70,10 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= LONGEST_NAME
         && text.bytes().all(allowed)
-        && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// A container's name or id goes into the path of a request: nothing but a name may.
@@ -87,7 +92,10 @@ pub(super) fn check(name: &str) -> Result<(), Failure> {
 /// # Errors
 /// `container.foreign`.
 pub(super) fn owner(container: &ContainerInspectResponse) -> Result<Owner, Failure> {
-    let labels = container.config.as_ref().and_then(|config| config.labels.as_ref());
+    let labels = container
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.as_ref());
     labels.and_then(owner_of).ok_or_else(|| {
         let name = container.name.as_deref().unwrap_or_default().trim_start_matches('/');
         let message = format!("the container `{name}` belongs to no service: neither Windlass nor a compose tool made it");

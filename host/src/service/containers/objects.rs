@@ -9,7 +9,10 @@ use crate::{
     capability::{Capability, Leaves},
     failure::{Failure, Turn},
 };
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::{
+    models::{Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest},
+    query_parameters::RemoveVolumeOptions,
+};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +26,13 @@ impl Caller {
         self.granter.check(Capability::ContainersManage, &owner.pattern())
     }
 
-    fn labels(&self, project: &str, name: &str, kind: &str, own: &BTreeMap<String, String>) -> Result<HashMap<String, String>, Failure> {
+    fn labels(
+        &self,
+        project: &str,
+        name: &str,
+        kind: &str,
+        own: &BTreeMap<String, String>,
+    ) -> Result<HashMap<String, String>, Failure> {
         names::check_labels(own)?;
         let mut labels: HashMap<String, String> = own.clone().into_iter().collect();
         labels.extend(names::maker(&self.context));
@@ -67,7 +76,9 @@ impl Caller {
             match caller.docker().await?.create_network(request).await {
                 Ok(_) => Ok(json!({ "name": name, "created": true })),
                 // Somebody was quicker, or an attempt that was cut off had made it.
-                Err(error) if client::status(&error) == Some(409) => Ok(json!({ "name": name, "created": false })),
+                Err(error) if client::status(&error) == Some(409) => {
+                    Ok(json!({ "name": name, "created": false }))
+                }
                 Err(error) => Err(caller.failure(&format!("make the network `{name}`"), &error)),
             }
         };
@@ -110,7 +121,8 @@ impl Caller {
     pub(super) async fn tidy(&self, kind: &str, name: &str) -> Result<Json, Failure> {
         let owner = Owner::parse(name)?;
         names::check(&owner.service)?;
-        self.granter.check(Capability::ContainersManage, &owner.pattern())?;
+        self.granter
+            .check(Capability::ContainersManage, &owner.pattern())?;
         let is_network = match kind {
             "network" => true,
             "volume" => false,
@@ -122,7 +134,10 @@ impl Caller {
         let full = full_name(&owner.project, &owner.service, false);
         let docker = self.docker().await?;
         let labels = match is_network {
-            true => docker.inspect_network(&full, None).await.map(|network| network.labels.unwrap_or_default()),
+            true => docker
+                .inspect_network(&full, None)
+                .await
+                .map(|network| network.labels.unwrap_or_default()),
             false => docker.inspect_volume(&full).await.map(|volume| volume.labels),
         };
         let is_ours = match labels {
@@ -139,12 +154,14 @@ impl Caller {
             let docker = caller.docker().await?;
             let removed = match is_network {
                 true => docker.remove_network(&full).await,
-                false => docker.remove_volume(&full, None).await,
+                false => docker.remove_volume(&full, None::<RemoveVolumeOptions>).await,
             };
             match removed {
                 Ok(()) => Ok(Json::Bool(true)),
                 // Gone already, or in use.
-                Err(error) if matches!(client::status(&error), Some(403 | 404 | 409)) => Ok(Json::Bool(false)),
+                Err(error) if matches!(client::status(&error), Some(403 | 404 | 409)) => {
+                    Ok(Json::Bool(false))
+                }
                 Err(error) => Err(caller.failure(&format!("remove `{full}`"), &error)),
             }
         };
@@ -163,7 +180,8 @@ fn full_name(project: &str, name: &str, is_external: bool) -> String {
 }
 
 fn absent(kind: &str, name: &str) -> Failure {
-    let message = format!("there is no {kind} `{name}`, and it is declared external: Windlass does not make it");
+    let message =
+        format!("there is no {kind} `{name}`, and it is declared external: Windlass does not make it");
     Failure::new(Turn::Operator, format!("{kind}.missing"), message)
         .help(format!("make it: docker {kind} create {name}"))
 }

@@ -23,10 +23,15 @@ impl Roots {
     /// # Errors
     /// `file.path`, `file.missing`.
     pub fn host_path(&self, guest: &str) -> Result<PathBuf, Failure> {
-        let below = |root: &str| guest.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |root: &str| {
+            guest
+                .strip_prefix(root)
+                .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         let found = self.0.iter().find_map(|(name, path)| Some((below(name)?, path)));
         let Some((rest, root)) = found else {
-            let message = format!("`{guest}` is neither below /workspace nor below a directory of the pipeline");
+            let message =
+                format!("`{guest}` is neither below /workspace nor below a directory of the pipeline");
             return Err(Failure::new(Turn::Plugin, "file.path", message));
         };
         let rest = rest.trim_start_matches('/');
@@ -108,7 +113,10 @@ mod tests {
         check("/workspace/out/passwd", Err("file.path"));
         check("/workspace/../root", Err("file.path"));
         check("/workspacex", Err("file.path"));
-        assert_eq!(roots.guest_path(&root.join("a/b")).as_deref(), Some("/workspace/a/b"));
+        assert_eq!(
+            roots.guest_path(&root.join("a/b")).as_deref(),
+            Some("/workspace/a/b")
+        );
         assert_eq!(roots.guest_path(Path::new("/etc")), None);
     }
 }

@@ -221,7 +221,10 @@ impl ContainerSpec {
     }
 
     /// Every text in which a placeholder may stand, for the journal and for changes.
-    pub(super) fn map_texts(&mut self, map: &mut impl FnMut(&str) -> Result<String, Failure>) -> Result<(), Failure> {
+    pub(super) fn map_texts(
+        &mut self,
+        map: &mut impl FnMut(&str) -> Result<String, Failure>,
+    ) -> Result<(), Failure> {
         let arguments = self.command.iter_mut().chain(&mut self.entrypoint).flatten();
         let values = self.environment.values_mut().chain(self.variables.values_mut());
         let files = self.secrets.iter_mut().map(|secret| &mut secret.value);
@@ -253,7 +256,8 @@ mod tests {
             &format!("{{{base},\"mounts\":[{{\"type\":\"npipe\",\"target\":\"/x\"}}]}}"),
             "mounts[0].type",
         );
-        let fine: ContainerSpec = parse("the container", "container.spec", &format!("{{{base}}}")).expect("fits");
+        let fine: ContainerSpec =
+            parse("the container", "container.spec", &format!("{{{base}}}")).expect("fits");
         assert_eq!(fine.container_name(), "p-s-1");
     }
 }

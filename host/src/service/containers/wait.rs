@@ -38,7 +38,12 @@ enum Until {
 }
 
 impl Caller {
-    pub(super) async fn wait(&self, container: &str, options: Options, timeout_ms: u32) -> Result<Json, Failure> {
+    pub(super) async fn wait(
+        &self,
+        container: &str,
+        options: Options,
+        timeout_ms: u32,
+    ) -> Result<Json, Failure> {
         let found = self.seen(container).await?;
         let id = found.id.clone().unwrap_or_else(|| container.into());
         let timeout = Duration::from_millis(timeout_ms.into()).min(LONGEST);
@@ -72,7 +77,9 @@ impl Caller {
                     let shown = inspect::to_json(&found);
                     let name = shown["name"].as_str().unwrap_or_default().to_string();
                     let message = match shown["state"].as_str() {
-                        Some("running") => format!("`{name}` is unhealthy: its health check has failed for good"),
+                        Some("running") => {
+                            format!("`{name}` is unhealthy: its health check has failed for good")
+                        }
                         state => format!(
                             "`{name}` is {} (exit {}), and was to become healthy",
                             state.unwrap_or("gone"),
@@ -82,8 +89,17 @@ impl Caller {
                     return Err(self.last_words("container.unhealthy", message, &found).await);
                 }
                 None if Instant::now() >= deadline => {
-                    let name = found.name.as_deref().unwrap_or_default().trim_start_matches('/').to_string();
-                    let wanted = if until == Until::Exited { "end" } else { "become healthy" };
+                    let name = found
+                        .name
+                        .as_deref()
+                        .unwrap_or_default()
+                        .trim_start_matches('/')
+                        .to_string();
+                    let wanted = if until == Until::Exited {
+                        "end"
+                    } else {
+                        "become healthy"
+                    };
                     let message = format!("`{name}` did not {wanted} in time");
                     let failure = self.last_words("container.timeout", message, &found).await;
                     return Err(failure.retryable());
@@ -96,13 +112,17 @@ impl Caller {
     async fn last_words(&self, code: &str, message: String, found: &ContainerInspectResponse) -> Failure {
         let id = found.id.as_deref().unwrap_or_default();
         let log = self.last_lines(id, LAST_LINES).await.unwrap_or_default();
-        let health = found.state.as_ref().and_then(|state| state.health.as_ref()?.log.as_ref());
+        let health = found
+            .state
+            .as_ref()
+            .and_then(|state| state.health.as_ref()?.log.as_ref());
         let replies = health.into_iter().flatten().rev().take(3).map(|reply| {
             let output = reply.output.clone().unwrap_or_default();
             json!({ "exit": reply.exit_code, "output": self.words().text(output.trim(), 1 << 10) })
         });
         let replies: Vec<Json> = replies.collect();
-        Failure::new(Turn::PipelineAuthor, code, message).details(json!({ "log": log, "health-log": replies }))
+        Failure::new(Turn::PipelineAuthor, code, message)
+            .details(json!({ "log": log, "health-log": replies }))
     }
 
     /// The last of what a container wrote, redacted.
@@ -124,7 +144,11 @@ impl Caller {
     /// What a container writes, to the stage's log, until it ends.
     async fn follow(&self, id: &str) {
         let Ok(docker) = self.docker().await else { return };
-        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).follow(true).build();
+        let options = LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .follow(true)
+            .build();
         let mut stream = docker.logs(id, Some(options));
         let words = self.words();
         let mut stdout = Capture::new(&self.log, LogLevel::Info, &words);

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     artifact::{self, Artifact, BlobWriter, Store, storage_failed},
     failure::{Failure, Turn},
-    service::artifact::Target,
+    service::{artifact::Target, containers::flow::Inside},
 };
 use cap_std::fs::Dir;
 use rusqlite::{Connection, OpenFlags};
@@ -26,10 +26,15 @@ use std::{
 
 /// A sink, named and granted, not opened yet.
 pub enum Sink {
-    Artifact { store: Store, target: Target },
+    Artifact {
+        store: Store,
+        target: Target,
+    },
     File(Place),
     Directory(Place),
     Sqlite(Place),
+    /// The input of a program in a container, or a directory in one.
+    Container(Box<Inside>),
     Discard,
 }
 
@@ -76,6 +81,12 @@ pub(super) enum Ready {
         place: Place,
         scratch: Scratch,
     },
+    /// All that the program, or the container, gets.
+    Container {
+        inside: Box<Inside>,
+        scratch: Scratch,
+        file: std::fs::File,
+    },
     Discarded,
 }
 
@@ -114,6 +125,10 @@ impl Sink {
                 let (scratch, file) = Scratch::spool(spool).map_err(failed)?;
                 Ok(Filling::Spool { scratch, file })
             }
+            Self::Container(_) => {
+                let (scratch, file) = Scratch::spool(spool).map_err(failed)?;
+                Ok(Filling::Spool { scratch, file })
+            }
             Self::Discard => Ok(Filling::Discard),
         }
     }
@@ -132,6 +147,11 @@ impl Sink {
             (Self::Sqlite(place), Filling::Spool { scratch, file }) => {
                 checked_database(place, scratch, &file, replace, stop)
             }
+            (Self::Container(inside), Filling::Spool { scratch, file }) => Ok(Ready::Container {
+                inside,
+                scratch,
+                file,
+            }),
             // `open` pairs them; nothing else can come together.
             _ => Ok(Ready::Discarded),
         }
@@ -156,7 +176,7 @@ impl Ready {
             Self::Directory { scratch, digest, .. } | Self::NewDatabase { scratch, digest, .. } => {
                 under(scratch, digest)
             }
-            Self::Database { .. } | Self::Discarded => None,
+            Self::Database { .. } | Self::Container { .. } | Self::Discarded => None,
         }
     }
 
@@ -206,6 +226,15 @@ impl Ready {
                 // Others may have it open: it keeps its file, and what fails half-way is rolled back.
                 let mut to = place.database()?.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
                 copy_database(&from, &mut to, &place.shown, stop).map(|()| None)
+            }
+            Self::Container {
+                inside,
+                scratch: _scratch,
+                mut file,
+            } => {
+                file.rewind()
+                    .map_err(|error| storage_failed("the copy cannot be read", &error))?;
+                inside.put(file).map(|()| None)
             }
             Self::Discarded => Ok(None),
         }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     artifact::{self, Reference, Store},
     failure::{Failure, Turn},
+    service::containers::flow::Inside,
 };
 use cap_std::fs::Dir;
 use rusqlite::{
@@ -35,8 +36,13 @@ pub enum Source {
     File(Place),
     Directory(Place),
     Sqlite(Place),
-    Artifact { store: Store, reference: Reference },
+    Artifact {
+        store: Store,
+        reference: Reference,
+    },
     Bytes(Vec<u8>),
+    /// What a program in a container writes, or a path in one.
+    Container(Box<Inside>),
 }
 
 impl Source {
@@ -94,6 +100,10 @@ impl Source {
                     .help("run the stage that makes it again"))
             }
             Self::Bytes(bytes) => out.write_all(bytes).map_err(|error| stop.write_failed(error)),
+            Self::Container(inside) => inside.pour(&mut |piece| {
+                stop.check()?;
+                out.write_all(piece).map_err(|error| stop.write_failed(error))
+            }),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A plugin that calls one host function, named in `call`, on the value in `on`, and says what it answered: `ok`, or the
 //! error's code. With it the tests fill the matrix of capabilities and grants.
 
+mod engine;
+
 use std::time::Duration;
 use windlass_guest::{
     Error, Outcome, Stage, artifacts,
@@ -31,7 +33,8 @@ impl Stage for Probe {
     type Config = Config;
 
     fn run(config: Config) -> Result<Outcome, Error> {
-        let answer = probe(&config.call, &config.on);
+        let answer = probe(&config.call, &config.on).map(drop);
+        let told = engine::told();
         let code = match &answer {
             Ok(()) => "ok".to_string(),
             Err(error) => error.code.clone(),
@@ -39,7 +42,8 @@ impl Stage for Probe {
         let message = answer.err().map(|error| error.message).unwrap_or_default();
         Ok(Outcome::unchanged(code.clone())
             .output("code", code)
-            .output("message", message))
+            .output("message", message)
+            .output("told", told))
     }
 }
 
@@ -97,7 +101,7 @@ fn probe(call: &str, on: &str) -> Result<(), Error> {
         "env.read" => std::env::var(on)
             .map(drop)
             .map_err(|_| Error::new("env.missing", "not there")),
-        other => Err(Error::config(format!("unknown call: {other}"))),
+        other => engine::probe(other, on),
     }
 }
 
