@@ -10,9 +10,13 @@ use std::{
     process::{Command, Output},
 };
 use windlass::capability::TABLE;
-use windlass_tests::component::{guest, with_metadata};
+use windlass_tests::{
+    component::{guest, with_metadata},
+    engine::{Engine, Project},
+};
 
 /// One host function of one capability.
+#[derive(Clone)]
 struct Row {
     capability: &'static str,
     call: &'static str,
@@ -212,8 +216,207 @@ fn rows(http: u16, tcp: u16) -> Vec<Row> {
     ]
 }
 
+/// Those that ask an engine. What is there is `<project>-web-1`, running, of the service `web`; and `<project>-other-1`.
+fn engine_rows(image: &str, project: &str) -> Vec<Row> {
+    let spec = |service: &str, more: Json| {
+        let mut spec = json!({ "project": project, "service": service, "image": image, "name": format!("{project}-made-{service}") });
+        spec.as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        spec.to_string()
+    };
+    let web = format!("{project}/web");
+    let here = |service: &str| {
+        json!({ "container": format!("{project}-{service}-1"), "argv": ["true"], "path": "/bin/busybox", "bytes": "x", "file": "x" }).to_string()
+    };
+    let into = |service: &str| {
+        json!({ "container": format!("{project}-{service}-1"), "path": "/tmp", "bytes": "x", "file": "x" })
+            .to_string()
+    };
+    let named = |service: &str| format!("{project}-{service}-1");
+    let manage = json!({ "containers": { "manage": [web], "run": [image] } });
+    let (manage_only, exec) = (
+        json!({ "containers": { "manage": [web] } }),
+        json!({ "containers": { "exec": [web] } }),
+    );
+    let object = |name: &str| json!({ "project": project, "name": name }).to_string();
+    let build = json!({ "containers": { "build": ["windlass-matrix:*"] } });
+    let tag = |name: &str| json!({ "source": image, "target": format!("{name}:{project}") }).to_string();
+    let mut rows = Vec::new();
+    let mut add =
+        |capability, call, on: String, other: String, key: &'static str, need: &str, allow: &Json| {
+            rows.push(row(capability, call, &on, &other, (key, need), allow.clone()));
+        };
+    add(
+        "containers.build",
+        "images.tag",
+        tag("windlass-matrix"),
+        tag("other"),
+        "build",
+        "windlass-matrix:x",
+        &build,
+    );
+    let pull = |image: &str| json!({ "image": image }).to_string();
+    add(
+        "containers.pull",
+        "images.inspect",
+        pull(image),
+        pull("other:1"),
+        "pull",
+        image,
+        &json!({ "containers": { "pull": [image] } }),
+    );
+    add(
+        "containers.push",
+        "images.inspect",
+        pull(image),
+        pull("other:1"),
+        "push",
+        image,
+        &json!({ "containers": { "push": [image] } }),
+    );
+    add(
+        "containers.run",
+        "images.inspect",
+        pull(image),
+        pull("other:1"),
+        "run",
+        image,
+        &json!({ "containers": { "run": [image] } }),
+    );
+    add(
+        "containers.manage",
+        "containers.fingerprint",
+        spec("web", json!({})),
+        spec("other", json!({})),
+        "manage",
+        &web,
+        &manage,
+    );
+    add(
+        "containers.manage",
+        "containers.list",
+        web.clone(),
+        format!("{project}/other"),
+        "manage",
+        &web,
+        &manage_only,
+    );
+    for call in [
+        "containers.inspect",
+        "containers.logs",
+        "containers.start",
+        "containers.wait-health",
+    ] {
+        add(
+            "containers.manage",
+            call,
+            named("web"),
+            named("other"),
+            "manage",
+            &web,
+            &manage_only,
+        );
+    }
+    let network = json!({ "containers": { "manage": [format!("{project}/net")] } });
+    let net = format!("{project}/net");
+    add(
+        "containers.manage",
+        "containers.network",
+        object("net"),
+        object("other"),
+        "manage",
+        &net,
+        &network,
+    );
+    add(
+        "containers.manage",
+        "containers.volume",
+        object("net"),
+        object("other"),
+        "manage",
+        &net,
+        &network,
+    );
+    let gone = |name: &str| json!({ "kind": "network", "name": format!("{project}/{name}") }).to_string();
+    add(
+        "containers.manage",
+        "containers.tidy",
+        gone("net"),
+        gone("other"),
+        "manage",
+        &net,
+        &network,
+    );
+    for call in [
+        "containers.exec",
+        "flow.from-exec",
+        "flow.to-exec",
+        "flow.from-container",
+    ] {
+        add(
+            "containers.exec",
+            call,
+            here("web"),
+            here("other"),
+            "exec",
+            &web,
+            &exec,
+        );
+    }
+    add(
+        "containers.exec",
+        "flow.to-container",
+        into("web"),
+        into("other"),
+        "exec",
+        &web,
+        &exec,
+    );
+    let mounted = |volume: &str| {
+        spec(
+            "web",
+            json!({ "mounts": [{ "type": "volume", "source": volume, "target": "/x" }] }),
+        )
+    };
+    let mount = json!({ "containers": { "manage": [web], "run": [image], "mount": ["data:rw"] } });
+    add(
+        "containers.mount",
+        "containers.fingerprint",
+        mounted("data"),
+        mounted("other"),
+        "mount",
+        "data:rw",
+        &mount,
+    );
+    let published = |port: u16| {
+        spec(
+            "web",
+            json!({ "ports": [{ "host-ip": "127.0.0.1", "published": port, "target": 80 }] }),
+        )
+    };
+    let publish = json!({ "containers": { "manage": [web], "run": [image], "publish": ["127.0.0.1:8080"] } });
+    add(
+        "containers.publish",
+        "containers.fingerprint",
+        published(8080),
+        published(8081),
+        "publish",
+        "127.0.0.1:8080",
+        &publish,
+    );
+    rows
+}
+
+fn host(engine: &Option<Engine>) -> Vec<(&'static str, &str)> {
+    engine
+        .iter()
+        .map(|engine| ("DOCKER_HOST", engine.host.as_str()))
+        .collect()
+}
+
 /// A project with the probe and everything that it may be pointed at.
-fn project(stages: &Json, probe: &[u8]) -> tempfile::TempDir {
+pub(crate) fn project(stages: &Json, probe: &[u8]) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("temporary");
     for directory in [".git", "data", "secret", "db"] {
         fs::create_dir(root.path().join(directory)).expect("made");
@@ -239,7 +442,7 @@ fn project(stages: &Json, probe: &[u8]) -> tempfile::TempDir {
     root
 }
 
-fn windlass(root: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn windlass(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_windlass-under-test"))
         .args(arguments)
         .arg("--state-dir")
@@ -249,12 +452,13 @@ fn windlass(root: &Path, arguments: &[&str]) -> Output {
         .env("PATH", "/usr/bin:/bin")
         .env("KNOWN", "a known value")
         .env("UNKNOWN", "an unknown value")
+        .envs(environment.iter().copied())
         .output()
         .expect("starts")
 }
 
 /// The outputs of the stages that succeeded.
-fn outputs(output: &Output) -> BTreeMap<String, Json> {
+pub(crate) fn outputs(output: &Output) -> BTreeMap<String, Json> {
     let text = String::from_utf8_lossy(&output.stdout);
     let events = text
         .lines()
@@ -312,7 +516,8 @@ fn stage(row: &Row, on: &str, is_granted: bool) -> Json {
 
 #[test]
 fn the_rows_are_every_capability() {
-    let tested: BTreeSet<&str> = rows(1, 2).iter().map(|row| row.capability).collect();
+    let all_rows = [rows(1, 2), engine_rows("image:1", "project")].concat();
+    let tested: BTreeSet<&str> = all_rows.iter().map(|row| row.capability).collect();
     let all: BTreeSet<&str> = TABLE.iter().map(|row| row.name).collect();
     assert_eq!(tested, all);
 }
@@ -326,7 +531,27 @@ fn granted_missed_and_requested_only() {
     stages["writer"] =
         json!({ "uses": "./probe.wasm", "with": write, "allow": { "artifacts": { "write": ["a.txt"] } } });
     expected.insert("writer".to_string(), "ok");
-    for (index, row) in rows(http, tcp).iter().enumerate() {
+    let engine = Engine::get();
+    let project_on_it = engine.as_ref().map(|engine| Project::new(engine, "matrix"));
+    let on_engine = project_on_it.iter().flat_map(|project| {
+        let image = project.engine.busybox();
+        for service in ["web", "other"] {
+            let labels = [
+                ("project", project.name.as_str()),
+                ("service", service),
+                ("oneoff", "False"),
+            ];
+            let labels = labels.map(|(name, value)| format!("--label=com.docker.compose.{name}={value}"));
+            let name = format!("--name={}-{service}-1", project.name);
+            let [one, two, three] = &labels;
+            project
+                .engine
+                .told(&["run", "-d", one, two, three, &name, image, "sleep", "1000"]);
+        }
+        engine_rows(image, &project.name)
+    });
+    let all_rows: Vec<Row> = rows(http, tcp).into_iter().chain(on_engine).collect();
+    for (index, row) in all_rows.iter().enumerate() {
         let mut add = |state: &str, on: &str, is_granted: bool, answer: &'static str| {
             let name = format!("{state}-{index}-{}", row.call.replace('.', "-"));
             stages[&name] = stage(row, on, is_granted);
@@ -337,7 +562,11 @@ fn granted_missed_and_requested_only() {
         add("requested", &row.on, false, row.denied);
     }
     let root = project(&stages, &guest("probe").bytes);
-    let output = windlass(root.path(), &["run", "--progress", "json", "--jobs", "4"]);
+    let output = windlass(
+        root.path(),
+        &["run", "--progress", "json", "--jobs", "4"],
+        &host(&engine),
+    );
     let found = outputs(&output);
     let wrong: Vec<String> = expected
         .iter()
@@ -352,7 +581,7 @@ fn granted_missed_and_requested_only() {
 /// What is needed and not granted stops the run before its first stage, all at once.
 #[test]
 fn needed_and_not_granted() {
-    let rows = rows(1, 2);
+    let rows = [rows(1, 2), engine_rows("image:1", "project")].concat();
     let mut stages = json!({});
     for (index, row) in rows.iter().enumerate() {
         let mut denied = stage(row, &row.on, true);
@@ -361,7 +590,7 @@ fn needed_and_not_granted() {
         stages[format!("stage-{index}")] = denied;
     }
     let root = project(&stages, &guest("probe").bytes);
-    let output = windlass(root.path(), &["run", "--progress", "json"]);
+    let output = windlass(root.path(), &["run", "--progress", "json"], &[]);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(77), "{told}");
     assert_eq!(outputs(&output), BTreeMap::new(), "nothing started");
@@ -379,11 +608,11 @@ fn needed_and_not_granted() {
 #[test]
 fn absent() {
     let ((http, _server), (tcp, _listener)) = (serve(), serve());
-    for row in rows(http, tcp) {
+    for row in [rows(http, tcp), engine_rows("image:1", "project")].concat() {
         let mut only = stage(&row, &row.on, true);
         only.as_object_mut().expect("a stage").remove("needs");
         let root = project(&json!({ "only": only }), &probe_without(row.capability));
-        let output = windlass(root.path(), &["run", "--progress", "json"]);
+        let output = windlass(root.path(), &["run", "--progress", "json"], &[]);
         let answered = outputs(&output)
             .get("only")
             .map(|outputs| outputs["code"].clone());

@@ -35,7 +35,10 @@ impl Engine {
     /// The `docker` command on this engine.
     pub fn docker(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command.args(arguments).env("DOCKER_HOST", &self.host).env("DOCKER_BUILDKIT", "0");
+        command
+            .args(arguments)
+            .env("DOCKER_HOST", &self.host)
+            .env("DOCKER_BUILDKIT", "0");
         command
     }
 
@@ -43,7 +46,11 @@ impl Engine {
     pub fn told(&self, arguments: &[&str]) -> String {
         let output = self.docker(arguments).output().expect("docker starts");
         let told = String::from_utf8_lossy(&output.stdout).trim().to_string();
-        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "docker {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         told
     }
 
@@ -51,13 +58,23 @@ impl Engine {
     pub fn busybox(&self) -> &'static str {
         const NAME: &str = "windlass-test-busybox:1";
         let _lock = lock("busybox.lock");
-        let is_there = self.docker(&["image", "inspect", NAME]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let is_there = self
+            .docker(&["image", "inspect", NAME])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         if is_there.is_ok_and(|status| status.success()) {
             return NAME;
         }
         let context = tempfile::tempdir().expect("temporary");
-        let busybox = ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|path| Path::new(path).is_file());
-        fs::copy(busybox.expect("busybox-static is installed"), context.path().join("busybox")).expect("copied");
+        let busybox = ["/usr/bin/busybox", "/bin/busybox"]
+            .into_iter()
+            .find(|path| Path::new(path).is_file());
+        fs::copy(
+            busybox.expect("busybox-static is installed"),
+            context.path().join("busybox"),
+        )
+        .expect("copied");
         let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nRUN mkdir -p /tmp /run /etc\nCMD [\"sh\"]\n";
         fs::write(context.path().join("Dockerfile"), dockerfile).expect("written");
         self.told(&["build", "-q", "-t", NAME, &context.path().display().to_string()]);
@@ -94,7 +111,9 @@ impl Drop for Project<'_> {
                 arguments.push("--filter");
             }
             arguments.push(&label);
-            let Ok(listed) = self.engine.docker(&arguments).output() else { return };
+            let Ok(listed) = self.engine.docker(&arguments).output() else {
+                return;
+            };
             let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
             let found: Vec<&str> = listed.split_whitespace().collect();
             if !found.is_empty() {
@@ -122,7 +141,9 @@ fn started() -> Result<String, String> {
 
 fn answers(socket: &str) -> bool {
     let mut version = Command::new("docker");
-    version.args(["version", "--format", "{{.Server.Version}}"]).env("DOCKER_HOST", format!("unix://{socket}"));
+    version
+        .args(["version", "--format", "{{.Server.Version}}"])
+        .env("DOCKER_HOST", format!("unix://{socket}"));
     Path::new(socket).exists() && version.output().is_ok_and(|output| output.status.success())
 }
 
@@ -132,14 +153,21 @@ fn start(socket: &str) -> Result<(), String> {
     let mut dockerd = Command::new("dockerd");
     dockerd
         .args(["--data-root", &data.display().to_string()])
-        .args(["--exec-root", &format!("{OURS}/exec"), "--pidfile", &format!("{OURS}/pid")])
+        .args([
+            "--exec-root",
+            &format!("{OURS}/exec"),
+            "--pidfile",
+            &format!("{OURS}/pid"),
+        ])
         .args(["--host", &format!("unix://{socket}"), "--group", "root"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
         // Not ended with the test that starts it.
         .process_group(0);
-    let mut child = dockerd.spawn().map_err(|error| format!("dockerd does not start: {error}"))?;
+    let mut child = dockerd
+        .spawn()
+        .map_err(|error| format!("dockerd does not start: {error}"))?;
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         if answers(socket) {

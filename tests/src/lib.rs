@@ -4,5 +4,6 @@ pub mod attempt;
 pub mod component;
 pub mod counter;
 pub mod engine;
+pub mod registry;
 pub mod vault;
 pub mod workspace;

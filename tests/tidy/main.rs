@@ -30,7 +30,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wit", &["service"]),
     (
         "service",
-        &["grant", "wit", "secret", "artifact", "pipeline", "support"],
+        &[
+            "grant", "wit", "secret", "artifact", "pipeline", "compose", "support",
+        ],
     ),
     ("sandbox", &["service", "wit", "catalog", "grant", "support"]),
     ("journal", &["schedule", "service", "grant"]),
@@ -202,7 +204,8 @@ fn every_item_of_the_interface_is_documented() {
 }
 
 /// First words of codes that no function of ours answers: they end an attempt, refuse a plugin or a file before anything starts, or are
-/// bugs of Windlass; `http`, which answers in the codes of WASI; and `windlass`, with which our labels begin.
+/// bugs of Windlass; `http`, which answers in the codes of WASI; `windlass`, with which our labels begin, and `containers`, with
+/// which the names of effects do.
 const NOT_ANSWERED: [&str; 7] = [
     "internal", "limit", "plugin", "origin", "http", "files", "windlass",
 ];

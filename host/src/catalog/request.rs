@@ -63,9 +63,11 @@ pub enum Part {
     Program,
     /// The directory a `sqlite:` URL's file lies in; nothing for other URLs.
     SqliteDirectory,
+    /// Something that only the plugin can tell from it, while planning or running: a need of the capability for a value not known yet.
+    Later,
 }
 
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("value", Part::Value),
     ("key", Part::Key),
     ("origin", Part::Origin),
@@ -74,6 +76,7 @@ const PARTS: [(&str, Part); 8] = [
     ("path", Part::Path),
     ("program", Part::Program),
     ("sqlite-directory", Part::SqliteDirectory),
+    ("later", Part::Later),
 ];
 
 const KEYS: [&str; 10] = [

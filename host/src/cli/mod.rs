@@ -11,6 +11,7 @@ mod live;
 mod load;
 mod lock;
 mod plan;
+mod planners;
 mod plugin;
 mod print;
 mod project;

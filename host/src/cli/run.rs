@@ -6,7 +6,7 @@ use super::{
     exit_code::ExitCode,
     live,
     load::{self, Planned},
-    lock, plan,
+    lock, plan, planners,
     print::{Printer, exit_of},
     project::Project,
     recorded,
@@ -68,6 +68,7 @@ pub(super) fn run(
         printer.failure(&failure);
         Stopped(ExitCode::USAGE)
     })?;
+    planners::check(&project, &planned, &approved, printer)?;
     let state = project.state(&planned.plan.pipeline.name, printer)?;
     let runtime = runtime(printer)?;
     let mut inputs = load::inputs(&project, &file, overlay, &command.pipeline.values, &planned);
@@ -86,12 +87,12 @@ pub(super) fn run(
     runtime.block_on(ready.run(&command.conduct, printer))
 }
 
-/// The threads of a command.
 /// The container engine that this process's environment names.
 pub(super) fn engine_address() -> crate::service::containers::Address {
     crate::service::containers::Address::from_variables(|name| std::env::var(name).ok())
 }
 
+/// The threads of a command.
 pub(super) fn runtime(printer: &Printer) -> Result<tokio::runtime::Runtime> {
     let made = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     made.or_else(|error| {

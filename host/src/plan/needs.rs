@@ -207,6 +207,10 @@ fn parts(row: &RequestRow, pointer: &[String], value: &Value) -> Vec<Found> {
             .into_iter()
             .collect();
     }
+    if row.part == Part::Later {
+        let is_there = !matches!(value, Value::Null | Value::Bool(false));
+        return is_there.then_some(Found::Later).into_iter().collect();
+    }
     match value {
         Value::Secret(text)
             if matches!(row.capability, Capability::SecretsUse | Capability::SecretsReveal) =>
@@ -246,7 +250,7 @@ fn part_of(part: Part, text: &str) -> Option<Found> {
     let without_query = text.split(['?', '#']).next().unwrap_or(text);
     let (scheme, rest) = without_query.split_once("://").unwrap_or(("", without_query));
     let text = match part {
-        Part::Value | Part::Key | Part::Program | Part::HostPort => text.to_string(),
+        Part::Value | Part::Key | Part::Program | Part::HostPort | Part::Later => text.to_string(),
         Part::Origin => {
             let authority = rest.split('/').next().unwrap_or(rest);
             format!("{scheme}://{}", without_user(authority))
@@ -418,6 +422,13 @@ mod tests {
             format: Some("image-{}.tar".into()),
             ..row(ArtifactsWrite, "/images/*", Part::Key)
         };
+        let files = row(ContainersRun, "/compose", Part::Later);
+        check(
+            files.clone(),
+            json!({ "compose": ["a.yaml", "b.yaml"] }),
+            &["later"],
+        );
+        check(files, json!({}), &[]);
         check(
             images,
             json!({ "images": { "a": {}, "b": {} } }),

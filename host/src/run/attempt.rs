@@ -376,6 +376,10 @@ impl Workshop {
                 continue;
             }
             let host = self.host_path(planned, path)?;
+            // One file is for host functions, such as the loader of compose files: a guest's own are directories.
+            if host.is_file() {
+                continue;
+            }
             if *mode == Mode::ReadWrite && path.starts_with("/mnt/") && !host.exists() {
                 private_directory(&host)?;
             }

@@ -105,7 +105,11 @@ impl Source {
 
     /// The bytes of one file of a container.
     pub fn container_file(container: &str, path: &str) -> Result<Self, Error> {
-        Ok(Self(streams::Source::container(container, path, r#"{"file":true}"#)?))
+        Ok(Self(streams::Source::container(
+            container,
+            path,
+            r#"{"file":true}"#,
+        )?))
     }
 
     /// Bytes of the plugin, at most 1 MiB.

@@ -44,6 +44,17 @@ impl Content {
         }
     }
 
+    /// One field, as the secret itself. `None` when it has none of that name.
+    pub(crate) fn only(self, field: &str) -> Option<Self> {
+        let mut fields = self.fields;
+        fields.retain(|(name, _)| name == field);
+        let (_, value) = fields.pop()?;
+        Some(Self {
+            fields: vec![("value".to_owned(), value)],
+            ..self
+        })
+    }
+
     pub(crate) fn field_names(&self) -> Vec<&str> {
         self.fields.iter().map(|(name, _)| name.as_str()).collect()
     }

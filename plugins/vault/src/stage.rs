@@ -140,6 +140,10 @@ fn read<'a, P: Ports>(
     place: &str,
 ) -> Result<Read<'a>, Error> {
     let mount = config.mount.trim_matches('/');
+    let (place, field) = match place.split_once('#') {
+        Some((place, field)) => (place, Some(field)),
+        None => (place, None),
+    };
     let place = place.trim_matches('/');
     let inside = place
         .strip_prefix(mount)
@@ -158,7 +162,7 @@ fn read<'a, P: Ports>(
     if let Some(Answer::Found(reply)) = &first
         && let Some(content) = Content::from_version_2(reply)
     {
-        return Ok(found(2, filled(content, name, place)?));
+        return Ok(found(2, filled(content, field, name, place)?));
     }
     if config.kv == Some(2) {
         return Err(refused(name, &format!("{mount}/{inside}"), first, None));
@@ -166,18 +170,22 @@ fn read<'a, P: Ports>(
     let second = client.get(&format!("{}/{}", path(mount), path(inside)))?;
     match &second {
         Answer::Found(reply) if let Some(content) = Content::from_version_1(reply) => {
-            Ok(found(1, filled(content, name, place)?))
+            Ok(found(1, filled(content, field, name, place)?))
         }
         _ => Err(refused(name, &format!("{mount}/{inside}"), first, Some(second))),
     }
 }
 
-/// A secret without fields is of no use to anybody, and says so here and not in the stage that wants it.
-fn filled(content: Content, name: &str, place: &str) -> Result<Content, Error> {
+/// A secret without fields, or without the one that is asked for, is of no use to anybody, and says so here and not in the stage that wants it.
+fn filled(content: Content, field: Option<&str>, name: &str, place: &str) -> Result<Content, Error> {
     if content.fields.is_empty() {
         return Err(missing(name, place, "it has no fields"));
     }
-    Ok(content)
+    let Some(field) = field else { return Ok(content) };
+    let has = content.field_names().join(", ");
+    content
+        .only(field)
+        .ok_or_else(|| missing(name, place, &format!("it has no field `{field}`, only {has}")))
 }
 
 /// Which of the two answers explains why there is nothing: a deleted version, then a missing path, then a refusal.

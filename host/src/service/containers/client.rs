@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Turn};
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::sync::OnceCell;
 
 /// Where the engine is when nobody says otherwise.
@@ -30,7 +30,7 @@ impl Address {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let host = given("DOCKER_HOST").unwrap_or_else(|| {
             let podman = given("XDG_RUNTIME_DIR").map(|directory| format!("{directory}/podman/podman.sock"));
-            let is_there = |path: &str| std::path::Path::new(path).exists();
+            let is_there = |path: &str| Path::new(path).exists();
             match podman {
                 Some(podman) if !is_there("/var/run/docker.sock") && is_there(&podman) => {
                     format!("unix://{podman}")
@@ -76,9 +76,9 @@ impl Engine {
             (Some(("unix", path)), _) => Docker::connect_with_unix(path, TIMEOUT, API_DEFAULT_VERSION),
             (Some(("tcp" | "https", _)), Some(directory)) => Docker::connect_with_ssl(
                 host,
-                &directory.join("key.pem"),
-                &directory.join("cert.pem"),
-                &directory.join("ca.pem"),
+                &pem(directory, "key"),
+                &pem(directory, "cert"),
+                &pem(directory, "ca"),
                 TIMEOUT,
                 API_DEFAULT_VERSION,
             ),
@@ -127,6 +127,11 @@ impl Engine {
             _ => self.unreachable(&format!("while it was asked to {doing}: {error}")),
         }
     }
+}
+
+/// As Docker names the files of its certificates.
+fn pem(directory: &Path, name: &str) -> PathBuf {
+    directory.join(name).with_extension("pem")
 }
 
 /// The status of an answer that says no.

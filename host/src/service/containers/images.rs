@@ -65,7 +65,7 @@ fn dockerfile() -> String {
 /// See `pull` and `push` in the WIT.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct Transfer {
+pub(super) struct Transfer {
     username: Option<String>,
     password: Option<String>,
     platform: Option<String>,
@@ -236,7 +236,7 @@ impl Caller {
         })
     }
 
-    async fn pull(&self, text: &str, transfer: Transfer) -> Result<Json, Failure> {
+    pub(super) async fn pull(&self, text: &str, transfer: Transfer) -> Result<Json, Failure> {
         let reference = self.image(Capability::ContainersPull, text)?;
         if transfer.missing_only
             && let Some(found) = self.look(&reference.to_string()).await?
@@ -266,7 +266,7 @@ impl Caller {
             .await
     }
 
-    async fn push(&self, text: &str, transfer: Transfer) -> Result<Json, Failure> {
+    pub(super) async fn push(&self, text: &str, transfer: Transfer) -> Result<Json, Failure> {
         let reference = self.image(Capability::ContainersPush, text)?;
         let credentials = self.credentials(&transfer)?;
         let Some(local) = self.look(&reference.to_string()).await? else {
@@ -296,7 +296,6 @@ impl Caller {
             // The engine's last word: `1.0: digest: sha256:… size: 1234`.
             pushed = digest_in(&status).or(pushed);
         }
-        drop(stream);
         // The end of the stream proves nothing: the registry does.
         let answer = docker
             .inspect_registry_image(&reference.to_string(), credentials)

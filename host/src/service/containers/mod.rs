@@ -169,3 +169,6 @@ fn missing(container: &str) -> Failure {
     let message = format!("there is no container `{container}`");
     Failure::new(Turn::Environment, "container.missing", message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ impl EngineResolver {
             let found = networks
                 .into_iter()
                 .flatten()
-                .filter_map(|(_, endpoint)| endpoint.ip_address?.parse().ok());
+                .filter_map(|(_, endpoint)| endpoint.ip_address?.parse::<IpAddr>().ok());
             addresses.extend(found);
         }
         addresses.sort_unstable();

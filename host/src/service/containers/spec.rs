@@ -9,86 +9,86 @@ use std::collections::BTreeMap;
 /// See `create` in the WIT.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct ContainerSpec {
-    pub project: String,
-    pub service: String,
-    pub image: String,
-    pub name: Option<String>,
+pub(super) struct ContainerSpec {
+    pub(super) project: String,
+    pub(super) service: String,
+    pub(super) image: String,
+    pub(super) name: Option<String>,
     #[serde(default = "one")]
-    pub number: u32,
+    pub(super) number: u32,
     #[serde(default)]
-    pub one_off: bool,
-    pub command: Option<Vec<String>>,
-    pub entrypoint: Option<Vec<String>>,
+    pub(super) one_off: bool,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) entrypoint: Option<Vec<String>>,
     #[serde(default)]
-    pub environment: BTreeMap<String, String>,
+    pub(super) environment: BTreeMap<String, String>,
     #[serde(default)]
-    pub env_files: Vec<String>,
+    pub(super) env_files: Vec<String>,
     /// What `${NAME}` means in the env files.
     #[serde(default)]
-    pub variables: BTreeMap<String, String>,
-    pub user: Option<String>,
-    pub working_dir: Option<String>,
-    pub hostname: Option<String>,
+    pub(super) variables: BTreeMap<String, String>,
+    pub(super) user: Option<String>,
+    pub(super) working_dir: Option<String>,
+    pub(super) hostname: Option<String>,
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
     #[serde(default)]
-    pub networks: BTreeMap<String, Endpoint>,
+    pub(super) networks: BTreeMap<String, Endpoint>,
     #[serde(default)]
-    pub ports: Vec<Port>,
+    pub(super) ports: Vec<Port>,
     #[serde(default)]
-    pub mounts: Vec<MountSpec>,
+    pub(super) mounts: Vec<MountSpec>,
     #[serde(default)]
-    pub secrets: Vec<SecretFile>,
-    pub healthcheck: Option<Healthcheck>,
-    pub restart: Option<String>,
-    pub logging: Option<Logging>,
-    pub memory: Option<i64>,
-    pub cpus: Option<f64>,
-    pub pids: Option<i64>,
-    pub shm_size: Option<i64>,
+    pub(super) secrets: Vec<SecretFile>,
+    pub(super) healthcheck: Option<Healthcheck>,
+    pub(super) restart: Option<String>,
+    pub(super) logging: Option<Logging>,
+    pub(super) memory: Option<i64>,
+    pub(super) cpus: Option<f64>,
+    pub(super) pids: Option<i64>,
+    pub(super) shm_size: Option<i64>,
     #[serde(default)]
-    pub cap_add: Vec<String>,
+    pub(super) cap_add: Vec<String>,
     #[serde(default)]
-    pub cap_drop: Vec<String>,
+    pub(super) cap_drop: Vec<String>,
     #[serde(default)]
-    pub read_only: bool,
-    pub init: Option<bool>,
-    pub stop_signal: Option<String>,
-    pub stop_grace_ms: Option<u64>,
+    pub(super) read_only: bool,
+    pub(super) init: Option<bool>,
+    pub(super) stop_signal: Option<String>,
+    pub(super) stop_grace_ms: Option<u64>,
     #[serde(default)]
-    pub ulimits: BTreeMap<String, Ulimit>,
+    pub(super) ulimits: BTreeMap<String, Ulimit>,
     #[serde(default)]
-    pub sysctls: BTreeMap<String, String>,
+    pub(super) sysctls: BTreeMap<String, String>,
     #[serde(default)]
-    pub extra_hosts: Vec<String>,
+    pub(super) extra_hosts: Vec<String>,
     #[serde(default)]
-    pub dns: Vec<String>,
+    pub(super) dns: Vec<String>,
     #[serde(default)]
-    pub tty: bool,
+    pub(super) tty: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Endpoint {
-    pub aliases: Vec<String>,
+pub(super) struct Endpoint {
+    pub(super) aliases: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Port {
+pub(super) struct Port {
     #[serde(default = "everywhere")]
-    pub host_ip: String,
+    pub(super) host_ip: String,
     /// `None`: one that the engine chooses.
-    pub published: Option<u16>,
-    pub target: u16,
+    pub(super) published: Option<u16>,
+    pub(super) target: u16,
     #[serde(default = "tcp")]
-    pub protocol: String,
+    pub(super) protocol: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum MountKind {
+pub(super) enum MountKind {
     Volume,
     Bind,
     Tmpfs,
@@ -96,86 +96,86 @@ pub enum MountKind {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct MountSpec {
-    pub r#type: MountKind,
+pub(super) struct MountSpec {
+    pub(super) r#type: MountKind,
     #[serde(default)]
-    pub source: String,
-    pub target: String,
+    pub(super) source: String,
+    pub(super) target: String,
     #[serde(default)]
-    pub read_only: bool,
+    pub(super) read_only: bool,
 }
 
 /// A file in the container with a secret in it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct SecretFile {
-    pub target: String,
-    pub value: String,
+pub(super) struct SecretFile {
+    pub(super) target: String,
+    pub(super) value: String,
     #[serde(default)]
-    pub uid: u64,
+    pub(super) uid: u64,
     #[serde(default)]
-    pub gid: u64,
+    pub(super) gid: u64,
     #[serde(default = "owner_reads")]
-    pub mode: u32,
+    pub(super) mode: u32,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Healthcheck {
-    pub test: Vec<String>,
-    pub interval_ms: Option<i64>,
-    pub timeout_ms: Option<i64>,
-    pub start_period_ms: Option<i64>,
-    pub retries: Option<i64>,
-    pub disable: bool,
+pub(super) struct Healthcheck {
+    pub(super) test: Vec<String>,
+    pub(super) interval_ms: Option<i64>,
+    pub(super) timeout_ms: Option<i64>,
+    pub(super) start_period_ms: Option<i64>,
+    pub(super) retries: Option<i64>,
+    pub(super) disable: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Logging {
-    pub driver: Option<String>,
-    pub options: BTreeMap<String, String>,
+pub(super) struct Logging {
+    pub(super) driver: Option<String>,
+    pub(super) options: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Ulimit {
-    pub soft: i64,
-    pub hard: i64,
+pub(super) struct Ulimit {
+    pub(super) soft: i64,
+    pub(super) hard: i64,
 }
 
 /// See `ensure-network` and `ensure-volume` in the WIT.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct NetworkSpec {
-    pub project: String,
-    pub name: String,
+pub(super) struct NetworkSpec {
+    pub(super) project: String,
+    pub(super) name: String,
     #[serde(default)]
-    pub external: bool,
-    pub driver: Option<String>,
+    pub(super) external: bool,
+    pub(super) driver: Option<String>,
     #[serde(default)]
-    pub driver_opts: BTreeMap<String, String>,
+    pub(super) driver_opts: BTreeMap<String, String>,
     #[serde(default)]
-    pub internal: bool,
+    pub(super) internal: bool,
     #[serde(default)]
-    pub attachable: bool,
+    pub(super) attachable: bool,
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    pub subnet: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) subnet: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct VolumeSpec {
-    pub project: String,
-    pub name: String,
+pub(super) struct VolumeSpec {
+    pub(super) project: String,
+    pub(super) name: String,
     #[serde(default)]
-    pub external: bool,
-    pub driver: Option<String>,
+    pub(super) external: bool,
+    pub(super) driver: Option<String>,
     #[serde(default)]
-    pub driver_opts: BTreeMap<String, String>,
+    pub(super) driver_opts: BTreeMap<String, String>,
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {
@@ -215,7 +215,7 @@ pub(super) fn parse<T: DeserializeOwned>(what: &str, code: &str, text: &str) -> 
 
 impl ContainerSpec {
     /// The name it will have.
-    pub fn container_name(&self) -> String {
+    pub(super) fn container_name(&self) -> String {
         let own = || format!("{}-{}-{}", self.project, self.service, self.number);
         self.name.clone().unwrap_or_else(own)
     }

@@ -381,7 +381,9 @@ fn check_found(ground: &Ground, to: &dyn Fn() -> Sink, name: &str, from: &dyn Fn
         Sink::File(place) => json!({ "file": place.shown }),
         Sink::Directory(place) => json!({ "directory": place.shown }),
         Sink::Sqlite(place) => json!({ "sqlite": format!("sqlite://{}", place.shown) }),
-        Sink::Artifact { .. } | Sink::Discard => unreachable!("they are not in directories"),
+        Sink::Artifact { .. } | Sink::Container(_) | Sink::Discard => {
+            unreachable!("they are not in directories")
+        }
     };
     let mount = |guest: &str, path: &Path| Mount::open(guest, path, Mode::ReadWrite).expect("opens");
     let mounts = [

@@ -151,6 +151,21 @@ fn version_2_is_read_and_its_value_stays_out_of_the_outputs() {
 }
 
 #[test]
+fn a_field_can_stand_for_the_secret() {
+    let with = |field: &str| json!({ "read": { "database": format!("team/database#{field}") } });
+    let (outcome, script) = play(with("password"), vec![reply(200, version_2())]);
+    assert_eq!(outcome.unwrap().outputs["secrets"]["database"]["path"], PLAIN);
+    assert_eq!(script.put, [json!(["database", {"value": "hunter22"}, null])]);
+    let error = check(
+        with("user"),
+        vec![reply(200, version_2())],
+        &[DATA],
+        "vault.missing",
+    );
+    assert!(error.unwrap().message.contains("no field `user`, only password"));
+}
+
+#[test]
 fn version_1_is_found_when_version_2_has_nothing() {
     let version_1 = json!({"lease_duration": 3600, "data": {"value": "x"}});
     let (outcome, script) = play(

@@ -47,7 +47,9 @@ pub fn probe(call: &str, on: &str) -> Result<(), Error> {
         "containers.network" => containers::ensure_network(&on).map(Value::from),
         "containers.volume" => containers::ensure_volume(&on).map(Value::from),
         "containers.tidy" => containers::tidy(&text("kind"), &text("name")).map(Value::from),
-        "containers.exec" => program(&on).run(&name).map(|output| json!([output.exit, output.stdout, output.stderr])),
+        "containers.exec" => program(&on)
+            .run(&name)
+            .map(|output| json!([output.exit, output.stdout, output.stderr])),
         "images.build" => containers::build(&on).map(|image| json!(image.id)),
         "images.tag" => containers::tag(&text("source"), &text("target")).map(Value::from),
         "images.push" => containers::push(&text("image"), &json!({})).map(|pushed| json!(pushed.reference)),
@@ -73,7 +75,11 @@ pub fn probe(call: &str, on: &str) -> Result<(), Error> {
 }
 
 fn program(on: &Value) -> Program {
-    let argv = on["argv"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let argv = on["argv"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     Program {
         input: on["input"].as_str().map(String::from),
         repeatable: on["repeatable"] == true,
@@ -82,9 +88,11 @@ fn program(on: &Value) -> Program {
 }
 
 fn count(source: Source) -> Result<Value, Error> {
-    flow::copy(source, Sink::discard(), &flow::Options::default()).map(|copied| json!([copied.bytes_in, copied.sha256_in]))
+    flow::copy(source, Sink::discard(), &flow::Options::default())
+        .map(|copied| json!([copied.bytes_in, copied.sha256_in]))
 }
 
 fn fill(sink: Sink, bytes: &str) -> Result<Value, Error> {
-    flow::copy(Source::bytes(bytes.as_bytes())?, sink, &flow::Options::default()).map(|copied| json!(copied.bytes_out))
+    flow::copy(Source::bytes(bytes.as_bytes())?, sink, &flow::Options::default())
+        .map(|copied| json!(copied.bytes_out))
 }
