@@ -289,9 +289,9 @@ mod tests {
             ".dockerignore",
             "Dockerfile",
             "a.py",
-            "deep/",
+            "deep",
             "deep/c.py",
-            "docs/",
+            "docs",
             "docs/README.md",
             "node_modules/keep.me",
         ];
