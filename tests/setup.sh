@@ -60,3 +60,12 @@ wait_for_rvault() {
     rm -rf "$tools/build"
     say "rvault is there after $(($(date +%s) - began)) s of waiting"
 }
+
+# Ends the container engine of tests/src/engine.rs, where one of them has started it.
+end_test_engine() {
+    pid=$(cat /run/windlass-test-engine/pid 2>/dev/null) || return 0
+    # Its number may be somebody else's by now.
+    case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
+        *windlass-test-engine*) kill "$pid" ;;
+    esac
+}
