@@ -197,5 +197,11 @@ check "and everything is healthy again" soon healthy postgres redis backend
 check "the project is still there" soon says 確認 get /api/v1/projects
 check "no password is in the containers' environments" says_not "$(cat secret-files/db_password)" docker inspect "$(compose "${FRONT[@]}" ps -q postgres)" "$(compose "${FRONT[@]}" ps -q backend | head -n 1)"
 
+for service in nginx frontend backend router redis postgres; do
+    container=$(compose "${FRONT[@]}" ps -q "$service" | head -n 1)
+    docker stop --time 40 "$container" >/dev/null
+    check "$service stops when it is asked to" says_not 137 docker inspect --format '{{.State.ExitCode}}' "$container"
+done
+
 summary
 [ "$failed" = 0 ]

@@ -17,6 +17,7 @@ async def lifespan(application: FastAPI):
     """Runs in each worker; after `yield` the worker has answered its last request."""
     yield
     database.engine().dispose()
+    database.engine_for_health().dispose()
     store.client().close()
 
 

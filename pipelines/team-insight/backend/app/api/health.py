@@ -4,12 +4,11 @@ import asyncio
 import time
 
 from fastapi import APIRouter
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from sqlalchemy import text
 
 from app.core import store
-from app.core.database import engine
+from app.core.database import engine_for_health
 from app.core.settings import settings
 
 router = APIRouter()
@@ -27,7 +26,8 @@ class Health:
     async def current(self) -> dict[str, str]:
         async with self.asking:
             if time.monotonic() >= self.until:
-                self.checks = await run_in_threadpool(look)
+                # Not in the threads that serve requests: those may all be busy.
+                self.checks = await asyncio.to_thread(look)
                 self.until = time.monotonic() + GOOD_FOR_SECONDS
             return self.checks
 
@@ -37,7 +37,7 @@ def look() -> dict[str, str]:
 
 
 def ask_database() -> None:
-    with engine().connect() as connection:
+    with engine_for_health().connect() as connection:
         connection.execute(text("SELECT 1"))
 
 

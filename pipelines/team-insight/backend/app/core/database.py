@@ -13,11 +13,21 @@ from app.core.settings import settings
 
 @cache
 def engine() -> Engine:
+    return connect(settings().pool_size, settings().max_overflow)
+
+
+@cache
+def engine_for_health() -> Engine:
+    """One connection of its own: a worker whose pool is empty is busy, not ill."""
+    return connect(1, 0)
+
+
+def connect(pool_size: int, max_overflow: int) -> Engine:
     chosen = settings()
     return create_engine(
         chosen.database,
-        pool_size=chosen.pool_size,
-        max_overflow=chosen.max_overflow,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
         pool_timeout=5,
         # A connection that died while it lay in the pool is replaced instead of failing a request.
         pool_pre_ping=True,
