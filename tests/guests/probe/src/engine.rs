@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// What the last call answered.
-pub fn told() -> Value {
+pub(crate) fn told() -> Value {
     TOLD.with(|told| told.borrow().clone())
 }
 
@@ -21,7 +21,7 @@ fn tell(value: Value) {
     TOLD.with(|told| *told.borrow_mut() = value);
 }
 
-pub fn probe(call: &str, on: &str) -> Result<(), Error> {
+pub(crate) fn probe(call: &str, on: &str) -> Result<(), Error> {
     let on: Value = serde_json::from_str(on).unwrap_or_else(|_| Value::String(on.into()));
     let text = |key: &str| on[key].as_str().unwrap_or_default().to_string();
     let name = match on.as_str() {
