@@ -1,5 +1,8 @@
 //! Bytes ⇄ digests. A blob is written aside, hashed on the way, synced and renamed to its digest; a name in `sha256/` is
 //! therefore always whole. Reading checks the digest again: disks lie.
+//!
+//! What is being written is locked by its process, and the lock goes with it: a file that nobody has locked was left behind by a
+//! crash and is removed, however old it is.
 
 use super::{Artifact, Store, make_directory, remove_if_there, storage_failed, sync_parent};
 use crate::failure::{Failure, Turn};
@@ -9,23 +12,18 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
 /// The largest artifact. Larger things have stores of their own (registries, buckets), and a disk that a plugin fills stops
 /// every other run.
 pub const LARGEST: u64 = 4 << 30;
 
-/// What a crash left half written is removed once it is older than any run takes to write one blob.
-const STALE: Duration = Duration::from_secs(24 * 3600);
-
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
 
 /// A blob being written. Dropped before [`Store::publish`], it leaves nothing.
 pub struct BlobWriter {
-    file: File,
-    path: PathBuf,
+    partial: Partial,
     hash: Sha256,
     size: u64,
     limit: u64,
@@ -33,9 +31,15 @@ pub struct BlobWriter {
 
 /// A written blob that has its digest and not yet its name.
 pub(super) struct Sealed {
-    path: PathBuf,
+    partial: Partial,
     pub(super) digest: String,
     pub(super) size: u64,
+}
+
+/// A file that has no name of its own yet: locked as long as this is there, and removed with it unless it was renamed.
+pub(super) struct Partial {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
 }
 
 impl Store {
@@ -52,27 +56,35 @@ impl Store {
     fn create_in(&self, scratch: &Path, limit: u64) -> io::Result<BlobWriter> {
         make_directory(scratch)?;
         make_directory(&self.blobs())?;
-        remove_stale(scratch)?;
-        let path = scratch.join(random_name()?);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
+        remove_left_behind(scratch)?;
         Ok(BlobWriter {
-            file,
-            path,
+            partial: Partial::new(scratch)?,
             hash: Sha256::new(),
             size: 0,
             limit: limit.min(LARGEST),
         })
     }
 
+    /// Removes what processes that were killed have left half written.
+    ///
+    /// # Errors
+    /// `storage.failed`.
+    pub fn tidy(&self) -> Result<(), Failure> {
+        let scratch = self.scratch();
+        match remove_left_behind(&scratch) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(storage_failed(
+                &format!("`{}` cannot be tidied", scratch.display()),
+                &error,
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts a sealed blob under its digest.
     pub(super) fn keep(&self, sealed: &Sealed) -> Result<(), Failure> {
         let place = self.blob_path(&sealed.digest)?;
         // An existing blob has the same bytes, or was damaged and is mended by this.
-        let kept = fs::rename(&sealed.path, &place).and_then(|()| sync_parent(&place));
+        let kept = fs::rename(&sealed.partial.path, &place).and_then(|()| sync_parent(&place));
         kept.map_err(|error| storage_failed(&format!("`{}` cannot be written", place.display()), &error))
     }
 
@@ -148,7 +160,8 @@ impl BlobWriter {
             return Err(Failure::new(Turn::Plugin, "artifact.too-large", message)
                 .help("split it, or keep it where large things are kept (a registry, a bucket)"));
         }
-        self.file
+        self.partial
+            .file
             .write_all(data)
             .map_err(|error| storage_failed("the artifact cannot be written", &error))?;
         self.hash.update(data);
@@ -165,37 +178,47 @@ impl BlobWriter {
         format!("sha256:{}", hex::encode(self.hash.clone().finalize()))
     }
 
-    pub(super) fn seal(mut self) -> Result<Sealed, Failure> {
-        self.file
+    pub(super) fn seal(self) -> Result<Sealed, Failure> {
+        self.partial
+            .file
             .sync_all()
             .map_err(|error| storage_failed("the artifact cannot be written", &error))?;
-        let digest = self.digest();
         Ok(Sealed {
-            path: std::mem::take(&mut self.path),
-            digest,
+            digest: self.digest(),
             size: self.size,
+            partial: self.partial,
         })
     }
 }
 
-impl Drop for BlobWriter {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            // What cannot be removed now is removed as stale later.
-            let _ = remove_if_there(&self.path);
+impl Partial {
+    pub(super) fn new(scratch: &Path) -> io::Result<Self> {
+        loop {
+            let path = scratch.join(random_name()?);
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
+            file.lock()?;
+            let partial = Self { file, path };
+            // Before it was locked, somebody may have taken it for one that was left behind.
+            if partial.path.try_exists()? {
+                return Ok(partial);
+            }
         }
     }
 }
 
-impl Drop for Sealed {
+impl Drop for Partial {
     fn drop(&mut self) {
-        // Renamed: there is nothing left to remove.
+        // Where it was renamed there is nothing to remove; what cannot be removed now is left behind, and found later.
         let _ = remove_if_there(&self.path);
     }
 }
 
 /// A name that nobody else has.
-pub(super) fn random_name() -> io::Result<String> {
+fn random_name() -> io::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(hex::encode(bytes))
@@ -218,14 +241,13 @@ fn is_sha256(hex: &str) -> bool {
     hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn remove_stale(scratch: &Path) -> io::Result<()> {
+fn remove_left_behind(scratch: &Path) -> io::Result<()> {
     for entry in fs::read_dir(scratch)? {
-        let entry = entry?;
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.map(|modified| SystemTime::now().duration_since(modified).unwrap_or_default());
-        // Another process may have finished it meanwhile.
-        if age.is_ok_and(|age| age > STALE) {
-            remove_if_there(&entry.path())?;
+        let path = entry?.path();
+        // Another process may have finished it meanwhile. Its name is never given again.
+        let is_left_behind = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+        if is_left_behind {
+            remove_if_there(&path)?;
         }
     }
     Ok(())

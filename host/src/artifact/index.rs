@@ -1,8 +1,6 @@
 //! Names ⇄ artifacts: one small JSON file for each, `runs/<run>/<stage>/<name>`, published after the bytes it names.
 
-use super::{
-    BlobWriter, Store, blob::random_name, make_directory, remove_if_there, storage_failed, sync_parent,
-};
+use super::{BlobWriter, Store, blob::Partial, make_directory, storage_failed, sync_parent};
 use crate::{
     failure::{Failure, Turn},
     name::{RunId, StageName},
@@ -113,7 +111,7 @@ impl Store {
             media_type: media_type.into(),
         };
         let place = self.entry_path(&reference);
-        write_entry(&place, &artifact)
+        write_entry(&self.scratch(), &place, &artifact)
             .map_err(|error| storage_failed(&format!("`{}` cannot be written", place.display()), &error))?;
         Ok(artifact)
     }
@@ -184,25 +182,15 @@ fn file_name(stage: &str) -> String {
     name
 }
 
-fn write_entry(place: &Path, artifact: &Artifact) -> io::Result<()> {
+fn write_entry(scratch: &Path, place: &Path, artifact: &Artifact) -> io::Result<()> {
     let directory = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
     make_directory(directory)?;
-    let partial = directory.join(format!(".{}", random_name()?));
-    let text = serde_json::to_vec(artifact)?;
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&partial)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&partial, place)?;
-        sync_parent(place)?;
-        sync_parent(directory)
-    };
-    write().inspect_err(|_| {
-        let _ = remove_if_there(&partial);
-    })
+    let mut partial = Partial::new(scratch)?;
+    partial.file.write_all(&serde_json::to_vec(artifact)?)?;
+    partial.file.sync_all()?;
+    fs::rename(&partial.path, place)?;
+    sync_parent(place)?;
+    sync_parent(directory)
 }
 
 fn read_entry(place: &Path) -> Result<Option<Artifact>, Failure> {
@@ -322,6 +310,27 @@ mod tests {
             store.find(&reference("x")).expect_err("none").code,
             "artifact.missing"
         );
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_goes_at_once_and_what_is_being_written_stays() {
+        let (directory, store) = store();
+        store.tidy().expect("there is nothing yet");
+        let mut blob = store.create(LARGEST).expect("created");
+        blob.append(b"hel").expect("written");
+        let left = directory.path().join("artifacts/partial/left-behind");
+        let leave = || fs::write(&left, "half").expect("written");
+        leave();
+        store.tidy().expect("tidied");
+        assert!(!left.exists());
+        leave();
+        let other = store.create(LARGEST).expect("created");
+        assert!(!left.exists());
+        assert_eq!(files(directory.path()).len(), 2, "both are being written");
+        drop(other);
+        blob.append(b"lo").expect("written");
+        let kept = store.publish(blob, &run(), &stage(), "a.txt", "text/plain");
+        assert_eq!(kept.expect("published").size, 5);
     }
 
     #[test]
