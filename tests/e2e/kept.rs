@@ -4,7 +4,10 @@ use super::contract::empty;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 use std::{fs, path::PathBuf};
-use windlass::journal::record::{CHAIN_START, chain};
+use windlass::journal::{
+    record::{CHAIN_START, chain},
+    store::StoredRecord,
+};
 use windlass_tests::{vault::Vault, workspace::Workspace};
 
 /// Pauses before its second stage; holds a lock, which the first layout of the journal did not have.
@@ -68,48 +71,119 @@ fn layout(workspace: &Workspace) -> i64 {
         .expect("it has one")
 }
 
-/// Changes every record of the run, and makes the chain over what has become of them.
-fn rewrite(workspace: &Workspace, change: impl Fn(&mut Json)) {
+/// Changes every record of the run, and makes the chain over what has become of them, as a Windlass of that version would have.
+fn rewrite(workspace: &Workspace, version: u32, change: impl Fn(&mut Json)) {
     let connection = journal(workspace);
     let mut select = connection
-        .prepare("SELECT sequence, at, body FROM record ORDER BY sequence")
+        .prepare("SELECT sequence, at, kind, body FROM record ORDER BY sequence")
         .expect("prepared");
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let rows: Vec<(i64, i64, String)> = select
-        .query_map([], read)
-        .expect("read")
-        .collect::<Result<_, _>>()
-        .expect("whole");
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(StoredRecord {
+            sequence: row.get::<_, i64>(0)?.cast_unsigned(),
+            version,
+            at_ms: row.get(1)?,
+            kind: row.get(2)?,
+            body: row.get(3)?,
+            chain: CHAIN_START,
+        })
+    };
+    let rows = select.query_map([], read).expect("read");
+    let rows: Vec<StoredRecord> = rows.collect::<Result<_, _>>().expect("whole");
     let mut before = CHAIN_START;
-    for (sequence, at, body) in rows {
-        let mut record: Json = serde_json::from_str(&body).expect("a record");
+    for mut stored in rows {
+        let mut record: Json = serde_json::from_str(&stored.body).expect("a record");
         change(&mut record);
-        let body = record.to_string();
-        before = chain(&before, sequence.cast_unsigned(), at, &body);
+        stored.body = record.to_string();
+        before = chain(&before, &stored);
         let written = connection.execute(
-            "UPDATE record SET body = ?1, chain = ?2 WHERE sequence = ?3",
-            (body, before, sequence),
+            "UPDATE record SET version = ?1, body = ?2, chain = ?3 WHERE sequence = ?4",
+            (version, stored.body, before, stored.sequence.cast_signed()),
         );
         assert_eq!(written, Ok(1));
     }
 }
 
+/// The versions of the records, in order.
+fn versions(workspace: &Workspace) -> Vec<u32> {
+    let connection = journal(workspace);
+    let mut select = connection
+        .prepare("SELECT version FROM record ORDER BY run, sequence")
+        .expect("prepared");
+    let rows = select.query_map([], |row| row.get(0)).expect("read");
+    rows.map(|version| version.expect("a number")).collect()
+}
+
 #[test]
 fn a_journal_of_the_first_layout_is_gone_on_with() {
     let workspace = paused();
+    rewrite(&workspace, 1, |_| {});
     let back = "DROP TABLE lock; DROP TABLE waiter; PRAGMA user_version = 1";
     journal(&workspace).execute_batch(back).expect("changed");
     workspace.windlass(["runs", "show"]).expect(0);
     assert_eq!(layout(&workspace), 1, "reading changes nothing");
+    let old = versions(&workspace);
     workspace.windlass(["resume"]).expect(0);
-    assert_eq!(layout(&workspace), 2);
+    assert_eq!(layout(&workspace), 3);
     assert_eq!(workspace.read("data/log"), "first\nsecond\n");
+    // What was written stays as it was, and one chain goes through all of it.
+    let new = versions(&workspace);
+    assert!(
+        old.iter().all(|version| *version == 1) && new.starts_with(&old),
+        "{new:?}"
+    );
+    assert!(new[old.len()..].iter().all(|version| *version == 2), "{new:?}");
+    workspace.windlass(["journal"]).expect(0);
+}
+
+#[test]
+fn a_kind_or_a_version_that_was_changed_is_damage() {
+    for version in [1, 2] {
+        let workspace = paused();
+        rewrite(&workspace, version, |_| {});
+        for (change, back) in [
+            ("kind = 'run-resumed'", "kind = 'stage-started'"),
+            ("version = 3 - version", "version = 3 - version"),
+            (
+                "version = 0",
+                if version == 1 {
+                    "version = 1"
+                } else {
+                    "version = 2"
+                },
+            ),
+        ] {
+            let set = |what: &str| {
+                let one = "(SELECT min(sequence) FROM record WHERE body LIKE '%stage-started%')";
+                let changed = journal(&workspace)
+                    .execute(&format!("UPDATE record SET {what} WHERE sequence = {one}"), []);
+                assert_eq!(changed, Ok(1));
+            };
+            set(change);
+            for command in [
+                &["resume"][..],
+                &["runs", "show"],
+                &["journal"],
+                &["rollback", "--yes"],
+            ] {
+                let refused = workspace.windlass(command).expect(69);
+                let said = &refused.stderr;
+                assert!(
+                    said.contains("error[journal.damaged]: record ")
+                        && said.contains("restore it from a copy"),
+                    "{version}, {change}, {command:?}: {said}"
+                );
+            }
+            set(back);
+        }
+        assert_eq!(workspace.read("data/log"), "first\n");
+        workspace.windlass(["resume"]).expect(0);
+    }
 }
 
 #[test]
 fn a_run_from_before_its_inputs_were_kept_is_shown_and_not_gone_on_with() {
     let workspace = paused();
-    rewrite(&workspace, |record| {
+    rewrite(&workspace, 1, |record| {
         let fields = record.as_object_mut().expect("an object");
         fields.remove("inputs");
     });
@@ -124,8 +198,8 @@ fn a_run_from_before_its_inputs_were_kept_is_shown_and_not_gone_on_with() {
 fn a_newer_journal_is_refused_in_words_and_left_as_it_is() {
     let newer_records = "UPDATE record SET version = 9 WHERE kind = 'stage-parked'";
     for (change, words) in [
-        ("PRAGMA user_version = 9", "(format 9; this one knows 2)"),
-        (newer_records, "it has version 9; this Windlass knows up to 1"),
+        ("PRAGMA user_version = 9", "(format 9; this one knows 3)"),
+        (newer_records, "it has version 9; this Windlass knows up to 2"),
     ] {
         let workspace = paused();
         journal(&workspace).execute_batch(change).expect("changed");

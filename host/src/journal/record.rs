@@ -1,16 +1,22 @@
-//! What the journal holds: records in their written form, version 1, and the digest chain over them.
+//! What the journal holds: records in their written form, version 2, and the digest chain over them.
 //!
 //! These are wire types. They change only by addition, and they are not the types the engine runs with
 //! (`convert.rs` goes between the two). No field ever holds a secret; [`Record::for_each_text`] names every field whose
 //! text comes from outside, so that the redactor sees each of them once more before it is written.
 
+use super::store::StoredRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The version written beside each record. A reader refuses records above it.
-pub const VERSION: u32 = 1;
+///
+/// 2: the chain covers the columns `version` and `kind` too, and a stage that is parked while it is undone waits with its undo.
+pub const VERSION: u32 = 2;
+
+/// The first one; its chain covers number, time and text.
+const FIRST_VERSION: u32 = 1;
 
 /// The chain value before the first record of a run.
 pub const CHAIN_START: [u8; 32] = [0; 32];
@@ -280,9 +286,7 @@ impl Record {
     /// # Errors
     /// The text is not a record of a version up to [`VERSION`].
     pub fn decode(version: u32, text: &str) -> Result<Self, DecodeError> {
-        if version > VERSION {
-            return Err(DecodeError::Newer { version });
-        }
+        check_version(version)?;
         serde_json::from_str(text).map_err(|_| DecodeError::Garbled)
     }
 }
@@ -300,17 +304,35 @@ impl WireInputs {
 pub enum DecodeError {
     #[error("it has version {version}; this Windlass knows up to {VERSION}")]
     Newer { version: u32 },
+    #[error("it has version {version}, which there never was")]
+    Unversioned { version: u32 },
     #[error("its text is not a record")]
     Garbled,
 }
 
-/// The chain value after a record: sha256 over the value before it, its number, its time and its text.
-pub fn chain(before: &[u8; 32], sequence: u64, at_ms: i64, body: &str) -> [u8; 32] {
+/// # Errors
+/// [`DecodeError::Newer`], [`DecodeError::Unversioned`].
+pub fn check_version(version: u32) -> Result<(), DecodeError> {
+    match version {
+        FIRST_VERSION..=VERSION => Ok(()),
+        version if version > VERSION => Err(DecodeError::Newer { version }),
+        version => Err(DecodeError::Unversioned { version }),
+    }
+}
+
+/// The chain value after a record: sha256 over the value before it and all that is kept of the record, its chain aside.
+pub fn chain(before: &[u8; 32], stored: &StoredRecord) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(before);
-    hash.update(sequence.to_le_bytes());
-    hash.update(at_ms.to_le_bytes());
-    hash.update(body.as_bytes());
+    if stored.version > FIRST_VERSION {
+        hash.update(stored.version.to_le_bytes());
+        // Its length too, or the kind and the text could be cut at another place.
+        hash.update((stored.kind.len() as u64).to_le_bytes());
+        hash.update(stored.kind.as_bytes());
+    }
+    hash.update(stored.sequence.to_le_bytes());
+    hash.update(stored.at_ms.to_le_bytes());
+    hash.update(stored.body.as_bytes());
     hash.finalize().into()
 }
 
@@ -363,8 +385,14 @@ mod tests {
         };
         let text = r#"{"record":"stage-started","stage":"build","attempt":1,"plugin":{"name":"build","digest":"sha256:00"},"reason":null}"#;
         assert_eq!(record.encode(), text);
-        assert_eq!(Record::decode(1, text), Ok(record));
-        assert_eq!(Record::decode(2, text), Err(DecodeError::Newer { version: 2 }));
+        for version in FIRST_VERSION..=VERSION {
+            assert_eq!(Record::decode(version, text).as_ref(), Ok(&record));
+        }
+        assert_eq!(Record::decode(3, text), Err(DecodeError::Newer { version: 3 }));
+        assert_eq!(
+            Record::decode(0, text),
+            Err(DecodeError::Unversioned { version: 0 })
+        );
         assert_eq!(Record::decode(1, &text[..40]), Err(DecodeError::Garbled));
     }
 
@@ -406,11 +434,60 @@ mod tests {
     }
 
     #[test]
-    fn the_chain_binds_order_time_and_text() {
-        let one = chain(&CHAIN_START, 0, 5, "a");
-        for (sequence, at, body) in [(1, 5, "a"), (0, 6, "a"), (0, 5, "b")] {
-            assert_ne!(chain(&CHAIN_START, sequence, at, body), one);
+    fn the_chain_binds_all_that_is_kept() {
+        let stored = |version| StoredRecord {
+            sequence: 0,
+            version,
+            at_ms: 5,
+            kind: "ab".into(),
+            body: "c".into(),
+            chain: CHAIN_START,
+        };
+        type Change = fn(&mut StoredRecord);
+        let always: [Change; 3] = [
+            |stored| stored.sequence = 1,
+            |stored| stored.at_ms = 6,
+            |stored| stored.body.push('x'),
+        ];
+        let since_2: [Change; 3] = [
+            |stored| stored.version += 1,
+            |stored| stored.kind.push('x'),
+            |stored| (stored.kind, stored.body) = ("a".into(), "bc".into()),
+        ];
+        let is_bound = |version, change: Change| {
+            let mut changed = stored(version);
+            change(&mut changed);
+            chain(&CHAIN_START, &changed) != chain(&CHAIN_START, &stored(version))
+        };
+        for version in [1, 2] {
+            assert!(always.iter().all(|change| is_bound(version, *change)));
+            let one = chain(&CHAIN_START, &stored(version));
+            assert_ne!(chain(&one, &stored(version)), one);
         }
-        assert_ne!(chain(&one, 0, 5, "a"), one);
+        assert!(since_2.iter().all(|change| is_bound(2, *change)));
+        assert_ne!(
+            chain(&CHAIN_START, &stored(1)),
+            chain(&CHAIN_START, &stored(2)),
+            "a record of one version is none of the other"
+        );
+    }
+
+    #[test]
+    fn the_chain_of_version_1_is_what_it_was() {
+        let stored = StoredRecord {
+            sequence: 7,
+            version: 1,
+            at_ms: 5,
+            kind: "any".into(),
+            body: "{}".into(),
+            chain: CHAIN_START,
+        };
+        let mut hash = Sha256::new();
+        hash.update(CHAIN_START);
+        hash.update(7_u64.to_le_bytes());
+        hash.update(5_i64.to_le_bytes());
+        hash.update(b"{}");
+        let expected: [u8; 32] = hash.finalize().into();
+        assert_eq!(chain(&CHAIN_START, &stored), expected);
     }
 }

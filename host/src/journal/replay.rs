@@ -212,7 +212,10 @@ pub fn verify(run: &RunId, records: &[StoredRecord]) -> Result<(), StoreError> {
         if stored.sequence != position.sequence {
             return Err(damaged(run, position.sequence, "it is missing"));
         }
-        let chain = record::chain(&position.chain, stored.sequence, stored.at_ms, &stored.body);
+        // Before its chain, of which only that version knows how it is made.
+        record::check_version(stored.version)
+            .map_err(|problem| undecodable(run, stored.sequence, &problem))?;
+        let chain = record::chain(&position.chain, stored);
         if chain != stored.chain {
             return Err(damaged(
                 run,
@@ -233,6 +236,10 @@ fn fold(run: RunId, records: &[StoredRecord]) -> Result<RunHistory, StoreError> 
     for stored in records {
         let record = Record::decode(stored.version, &stored.body)
             .map_err(|problem| undecodable(&run, stored.sequence, &problem))?;
+        if record.kind() != stored.kind {
+            // The chain of version 1 does not cover it.
+            return Err(damaged(&run, stored.sequence, "its kind is not that of its text"));
+        }
         match (&mut folding, record) {
             (Some(folding), record) => folding.apply(record, stored.at_ms),
             (none, started @ Record::RunStarted { .. }) => {
@@ -613,7 +620,7 @@ fn undecodable(run: &RunId, sequence: u64, problem: &DecodeError) -> StoreError 
             sequence,
             problem: problem.to_string(),
         },
-        DecodeError::Garbled => damaged(run, sequence, problem.to_string()),
+        DecodeError::Garbled | DecodeError::Unversioned { .. } => damaged(run, sequence, problem.to_string()),
     }
 }
 
@@ -638,28 +645,25 @@ mod tests {
     }
 
     fn stored(records: &[Record]) -> Vec<StoredRecord> {
-        let mut position = Position::start();
+        stored_as(records, &|_| VERSION)
+    }
+
+    /// `version` is that of the record with this number.
+    fn stored_as(records: &[Record], version: &dyn Fn(u64) -> u32) -> Vec<StoredRecord> {
+        let mut before = record::CHAIN_START;
         let mut all = Vec::new();
-        for record in records {
-            let (sequence, at_ms, body) = (
-                position.sequence,
-                1_700_000_000_000 + position.sequence.cast_signed(),
-                record.encode(),
-            );
-            let chain = record::chain(&position.chain, sequence, at_ms, &body);
-            position = Position {
-                sequence: sequence + 1,
-                chain,
-            };
-            let kind = record.kind().into();
-            all.push(StoredRecord {
+        for (record, sequence) in records.iter().zip(0..) {
+            let mut stored = StoredRecord {
                 sequence,
-                version: VERSION,
-                at_ms,
-                kind,
-                body,
-                chain,
-            });
+                version: version(sequence),
+                at_ms: 1_700_000_000_000 + sequence.cast_signed(),
+                kind: record.kind().into(),
+                body: record.encode(),
+                chain: before,
+            };
+            stored.chain = record::chain(&before, &stored);
+            before = stored.chain;
+            all.push(stored);
         }
         all
     }
@@ -843,7 +847,43 @@ mod tests {
         );
         check(
             &|records| records[2].version = 9,
-            "it has version 9; this Windlass knows up to 1",
+            "it has version 9; this Windlass knows up to 2",
+        );
+        check(
+            &|records| records[2].version = 0,
+            "is damaged: it has version 0, which there never was",
+        );
+        for change in [
+            |record: &mut StoredRecord| record.version = 1,
+            |record: &mut StoredRecord| record.kind = "decision".into(),
+        ] {
+            check(
+                &|records| change(&mut records[1]),
+                "is damaged: it was changed after it was written",
+            );
+        }
+    }
+
+    #[test]
+    fn a_journal_that_an_older_windlass_began_is_read_and_damage_in_it_is_found() {
+        let records = [started(), stage_started(1), finished(WireStageStatus::Succeeded)];
+        let mixed = stored_as(&records, &|sequence| if sequence < 2 { 1 } else { 2 });
+        let history = replay(&run(), &mixed).expect("both versions are known");
+        assert_eq!(history.position.chain, mixed[2].chain);
+        let check = |change: &dyn Fn(&mut StoredRecord), expected: &str| {
+            let mut records = mixed.clone();
+            change(&mut records[1]);
+            let said = replay(&run(), &records).expect_err("damaged").to_string();
+            assert!(said.ends_with(expected), "{said}");
+        };
+        check(
+            &|record| record.version = 2,
+            "it was changed after it was written",
+        );
+        check(&|record| record.version = 0, "which there never was");
+        check(
+            &|record| record.kind = "decision".into(),
+            "its kind is not that of its text",
         );
     }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// The layout of the tables below: how many of the steps were taken.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// `application_id` of our databases: "wdls".
 const APPLICATION: i64 = 0x7764_6c73;
@@ -32,7 +32,7 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// From an empty database to the present layout, one step for each layout. An older database takes those it has not taken; a
 /// step is never changed once a version with it was released.
-const STEPS: [&str; SCHEMA as usize] = [RUNS, LOCKS];
+const STEPS: [&str; SCHEMA as usize] = [RUNS, LOCKS, CHAINED];
 
 const RUNS: &str = "
     CREATE TABLE run (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
@@ -57,6 +57,9 @@ const LOCKS: &str = "
         until INTEGER NOT NULL) STRICT;
     CREATE INDEX waiter_of_lock ON waiter (name, ticket);
 ";
+
+/// The same tables; but records of version 2 may be in them, whose chain an older Windlass would take for damage.
+const CHAINED: &str = "";
 
 /// One connection to the journal of a state directory.
 pub struct SqliteStore {
@@ -611,7 +614,7 @@ mod tests {
         let newer = SqliteStore::open(directory.path()).err().expect("refused");
         let said = newer.to_string();
         assert!(
-            said.ends_with("was written by a newer Windlass (format 3; this one knows 2)"),
+            said.ends_with("was written by a newer Windlass (format 4; this one knows 3)"),
             "{said}"
         );
         assert!(SqliteStore::open_for_reading(directory.path()).is_err());

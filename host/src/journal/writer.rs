@@ -364,19 +364,20 @@ impl Owner {
     fn chain(&mut self, record: Encoded) -> StoredRecord {
         let Encoded { kind, body, at_ms } = record;
         let Position { sequence, chain } = self.position;
-        let chain = record::chain(&chain, sequence, at_ms, &body);
-        self.position = Position {
-            sequence: sequence + 1,
-            chain,
-        };
-        StoredRecord {
+        let mut stored = StoredRecord {
             sequence,
             version: record::VERSION,
             at_ms,
             kind: kind.into(),
             body,
             chain,
-        }
+        };
+        stored.chain = record::chain(&chain, &stored);
+        self.position = Position {
+            sequence: sequence + 1,
+            chain: stored.chain,
+        };
+        stored
     }
 }
 
