@@ -12,4 +12,5 @@ mod mutations;
 mod quickstart;
 mod resume;
 mod secrets;
+mod undo;
 mod vault;

@@ -1,6 +1,8 @@
 //! A server of one test that counts what is done to it: the ledger against which a crash is judged. It does nothing a second
 //! time by itself and forgives nothing, so an effect that is sent twice is counted twice.
 //!
+//! It can be told to lose its answers: then it does what it is asked, and hangs up.
+//!
 //! It serves one connection after the other, in the order in which they came: what a killed process has sent is counted before
 //! anybody can ask about it.
 
@@ -21,6 +23,7 @@ pub struct Counter {
     port: u16,
     effects: Arc<Mutex<Effects>>,
     is_over: Arc<AtomicBool>,
+    is_silent: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
 }
 
@@ -44,21 +47,23 @@ impl Counter {
     pub fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let (effects, is_over) = (Arc::<Mutex<Effects>>::default(), Arc::new(AtomicBool::new(false)));
-        let (counted, over) = (effects.clone(), is_over.clone());
+        let effects = Arc::<Mutex<Effects>>::default();
+        let (is_over, is_silent) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (counted, over, silent) = (effects.clone(), is_over.clone(), is_silent.clone());
         let server = thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
                 // A client that was killed has no use for an answer.
-                let _ = serve(&connection, &counted);
+                let _ = serve(&connection, &counted, &silent);
             }
         });
         Self {
             port,
             effects,
             is_over,
+            is_silent,
             server: Some(server),
         }
     }
@@ -66,6 +71,11 @@ impl Counter {
     /// Where it answers.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on it loses its answers to deletions, or no longer.
+    pub fn lose_answers(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::SeqCst);
     }
 
     /// What was done so far.
@@ -86,7 +96,7 @@ impl Drop for Counter {
 }
 
 /// One request. `None`: it did not come whole, so nothing was done.
-fn serve(connection: &TcpStream, effects: &Mutex<Effects>) -> Option<()> {
+fn serve(connection: &TcpStream, effects: &Mutex<Effects>, is_silent: &AtomicBool) -> Option<()> {
     let mut reader = BufReader::new(connection);
     let first = line(&mut reader)?;
     let mut words = first.split(' ');
@@ -113,6 +123,9 @@ fn serve(connection: &TcpStream, effects: &Mutex<Effects>) -> Option<()> {
         }
         json!({ "done": effect.done, "undone": effect.undone }).to_string()
     };
+    if method == "DELETE" && is_silent.load(Ordering::SeqCst) {
+        return None;
+    }
     let mut writer = connection;
     write!(
         writer,

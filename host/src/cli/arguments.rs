@@ -154,6 +154,9 @@ pub(super) struct RollbackArguments {
     /// Cross points of no return: their state was restored from this backup
     #[arg(long, value_name = "BACKUP", env = "WINDLASS_AFTER_RESTORING")]
     pub(super) after_restoring: Option<String>,
+    /// Say what became of an effect of a stage's undo that nothing else has an answer for: STAGE=done or STAGE=not-done; repeatable
+    #[arg(long, value_name = "STAGE=ANSWER", env = "WINDLASS_ASSUME", value_parser = assumption)]
+    pub(super) assume: Vec<(String, Assumed)>,
     #[command(flatten)]
     pub(super) conduct: Conduct,
 }

@@ -46,10 +46,7 @@ pub(super) fn resume(
         );
     }
     let (planned, approved) = recorded::plan_again(&project, &recorded, printer)?;
-    let assumed = assumed(&planned.plan, &command.assume).map_err(|failure| {
-        printer.failure(&failure);
-        Stopped(ExitCode::USAGE)
-    })?;
+    let assumed = assumed(&planned.plan, &command.assume, printer)?;
     let Recorded { state, history } = recorded;
     let ready = Ready {
         left_out: left_out(&planned.plan, &history),
@@ -76,7 +73,12 @@ pub(super) fn left_out(plan: &Plan, history: &crate::journal::RunHistory) -> Vec
     (0..plan.stages.len()).filter(is_one).collect()
 }
 
-fn assumed(plan: &Plan, said: &[(String, Assumed)]) -> std::result::Result<HashMap<usize, Assumed>, Failure> {
+/// `--assume`, by the numbers of the stages.
+pub(super) fn assumed(
+    plan: &Plan,
+    said: &[(String, Assumed)],
+    printer: &Printer,
+) -> Result<HashMap<usize, Assumed>> {
     let numbered = |(name, answer): &(String, Assumed)| {
         let mut stages = plan.stages.iter();
         match stages.position(|planned| planned.stage.name.as_str() == name) {
@@ -89,5 +91,9 @@ fn assumed(plan: &Plan, said: &[(String, Assumed)]) -> std::result::Result<HashM
             .help("`windlass runs show` names the stages of the run")),
         }
     };
-    said.iter().map(numbered).collect()
+    let assumed: std::result::Result<_, Failure> = said.iter().map(numbered).collect();
+    assumed.map_err(|failure| {
+        printer.failure(&failure);
+        Stopped(ExitCode::USAGE)
+    })
 }

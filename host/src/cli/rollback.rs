@@ -1,4 +1,4 @@
-//! `windlass rollback`: undoes a finished run, after saying what that means.
+//! `windlass rollback`: undoes a finished run, after saying what that means; and goes on with an undo that was cut off.
 
 use super::{
     Result,
@@ -7,20 +7,20 @@ use super::{
     print::Printer,
     project::Project,
     recorded::{self, Recorded},
-    resume::left_out,
+    resume::{assumed, left_out},
     run::{Again, Ready, runtime},
 };
 use crate::{
     event::{RunStatus, StageReport, StageStatus},
     failure::{Failure, Turn},
-    journal::{RunHistory, replay::Standing},
+    journal::{
+        RunHistory,
+        replay::{Standing, Step},
+    },
     plan::Plan,
     schedule::Event,
 };
-use std::{
-    collections::HashMap,
-    io::{BufRead, IsTerminal},
-};
+use std::io::{BufRead, IsTerminal};
 
 pub(super) fn rollback(
     arguments: &ProjectArguments,
@@ -28,10 +28,14 @@ pub(super) fn rollback(
     printer: &Printer,
 ) -> Result<ExitCode> {
     let project = Project::find(arguments, printer)?;
-    let is_meant = |history: &RunHistory| !history.is_resumable && history.status != RunStatus::RolledBack;
+    let is_meant = |history: &RunHistory| match history.is_resumable {
+        true => history.is_being_undone(),
+        false => history.status != RunStatus::RolledBack,
+    };
     let named = command.choice.run.as_deref();
     let recorded = recorded::find(&project, named, "to roll back", &is_meant, printer)?;
-    if recorded.history.is_resumable {
+    let is_begun = recorded.history.is_being_undone();
+    if recorded.history.is_resumable && !is_begun {
         let id = &recorded.history.id;
         let message = format!("run {id} has not ended: only a finished run is rolled back");
         return printer.stop(
@@ -40,25 +44,31 @@ pub(super) fn rollback(
         );
     }
     let (planned, approved) = recorded::plan_again(&project, &recorded, printer)?;
+    let assumed = assumed(&planned.plan, &command.assume, printer)?;
     let past = command.after_restoring.is_some();
-    let meaning = Meaning::of(&planned.plan, &recorded.history, past);
-    meaning.say(&recorded.history, printer);
-    if let Some(failure) = meaning.refused(&recorded.history) {
-        return printer.stop(&failure);
-    }
-    if meaning.undone.is_empty() {
-        printer.say("nothing of this run can be undone");
-        return Ok(ExitCode::NOT_CLEAN);
-    }
-    confirm(command.yes, printer)?;
+    let goes_on = if is_begun {
+        begun(&recorded.history, past, printer)?
+    } else {
+        let meaning = Meaning::of(&planned.plan, &recorded.history, past);
+        meaning.say(&recorded.history, printer);
+        if let Some(failure) = meaning.refused(&recorded.history) {
+            return printer.stop(&failure);
+        }
+        if meaning.undone.is_empty() {
+            printer.say("nothing of this run can be undone");
+            return Ok(ExitCode::NOT_CLEAN);
+        }
+        confirm(command.yes, printer)?;
+        Event::RollBack { past }
+    };
     let Recorded { state, history } = recorded;
     let ready = Ready {
         left_out: left_out(&planned.plan, &history),
         inputs: history.inputs.clone().unwrap_or_default(),
         again: Some(Again {
             history,
-            goes_on: Event::RollBack { past },
-            assumed: HashMap::new(),
+            goes_on,
+            assumed,
         }),
         project,
         planned,
@@ -67,6 +77,24 @@ pub(super) fn rollback(
         ephemeral: false,
     };
     runtime(printer)?.block_on(ready.run(&command.conduct, printer))
+}
+
+/// An undo that was cut off goes on as it was begun: whoever began it has said yes.
+fn begun(history: &RunHistory, past: bool, printer: &Printer) -> Result<Event> {
+    let id = &history.id;
+    let is_past = |step: &Step| matches!(step, Step::RollbackStarted { past: true });
+    if past && !history.steps.iter().any(is_past) {
+        let message = format!("run {id} is being undone already, and not past its points of no return");
+        let failure = Failure::new(Turn::Operator, "rollback.begun", message);
+        return printer.stop(&failure.help(format!(
+            "`windlass rollback {id}` goes on with it; once it has ended, roll back again with --after-restoring"
+        )));
+    }
+    printer.say(&format!(
+        "going on with undoing run {id} of {}, which was cut off",
+        history.pipeline
+    ));
+    Ok(Event::Resumed)
 }
 
 /// What a rollback would do.
@@ -86,28 +114,21 @@ impl Meaning {
             stay: Vec::new(),
             barrier: None,
         };
-        let mut ended: Vec<(usize, i64)> = history
-            .stages
-            .iter()
-            .enumerate()
-            .take(plan.finally_from)
-            .filter(|(_, stage)| {
-                let is_undone = stage.compensated.as_ref().is_some_and(|undo| undo.succeeded);
-                let did_something = matches!(
-                    stage.standing,
-                    Standing::Ended(
-                        StageStatus::Succeeded
-                            | StageStatus::Failed
-                            | StageStatus::Cancelled
-                            | StageStatus::TimedOut
-                    )
-                );
-                did_something && !is_undone
-            })
-            .map(|(number, stage)| (number, stage.finished_ms.unwrap_or_default()))
-            .collect();
-        ended.sort_by_key(|(number, at)| std::cmp::Reverse((*at, *number)));
-        for (number, _) in ended {
+        let is_meant = |number: &usize| {
+            let stage = &history.stages[*number];
+            let is_undone = stage.compensated.as_ref().is_some_and(|undo| undo.succeeded);
+            let did_something = matches!(
+                stage.standing,
+                Standing::Ended(
+                    StageStatus::Succeeded
+                        | StageStatus::Failed
+                        | StageStatus::Cancelled
+                        | StageStatus::TimedOut
+                )
+            );
+            *number < plan.finally_from && did_something && !is_undone
+        };
+        for number in history.ended_last_first().into_iter().filter(is_meant) {
             let planned = &plan.stages[number];
             let name = planned.stage.name.to_string();
             let succeeded = history.stages[number].standing == Standing::Ended(StageStatus::Succeeded);

@@ -14,6 +14,7 @@ use super::{
     signal,
 };
 use crate::{
+    artifact,
     capability::Capability,
     catalog::{Lock, lock::FILE_NAME},
     event::{RunEvent, StageStatus},
@@ -158,6 +159,9 @@ impl Ready {
         let journal = self.journal(&id, again.as_ref(), held.as_ref(), &redactor, printer)?;
         let scratch = ScratchPool::new(&self.state.join("scratch").join(id.as_str()))
             .or_else(|failure| printer.stop(&failure))?;
+        artifact::Store::new(&self.state)
+            .tidy()
+            .or_else(|failure| printer.stop(&failure))?;
         let ledger = Arc::new(Ledger::new(journal.clone()));
         let wiring = Wiring::new(
             &self.planned.plan,
@@ -222,7 +226,7 @@ impl Ready {
         if reporting.is_err() {
             printer.say("error[internal.report]: the report failed; `windlass runs show` has the run");
         }
-        if let Err(failure) = closed {
+        if let Some(failure) = ended.broken.or(closed.err()) {
             printer.failure(&failure);
         }
         self.write_json_reports(&id, conduct, printer)?;

@@ -13,7 +13,7 @@ use crate::{
 };
 use serde::Serialize;
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Where the next record of a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct RunHistory {
     pub inputs: Option<WireInputs>,
     /// Whether it has not ended, or ended so that `windlass resume` goes on with it.
     pub is_resumable: bool,
+    /// Whether a person wanted it undone, and that has not ended.
+    pub is_rolling_back: bool,
     pub stages: Vec<StageHistory>,
     /// What happened to the stages, in order: the schedule is made again from it.
     pub steps: Vec<Step>,
@@ -68,6 +70,7 @@ pub enum Step {
     },
     Skipped(usize),
     Parked(usize),
+    UndoParked(usize),
     Compensated {
         stage: usize,
         succeeded: bool,
@@ -288,6 +291,7 @@ impl Folding {
             vars,
             inputs,
             is_resumable: true,
+            is_rolling_back: false,
             stages: Vec::new(),
             steps: Vec::new(),
             position: Position::start(),
@@ -323,7 +327,10 @@ impl Folding {
             // A second start cannot be written; the first one counts.
             Record::RunStarted { .. } | Record::Decision { .. } => {}
             Record::RunResumed {} => self.run_goes_on(Step::Resumed),
-            Record::RollbackStarted { past } => self.run_goes_on(Step::RollbackStarted { past }),
+            Record::RollbackStarted { past } => {
+                self.history.is_rolling_back = true;
+                self.run_goes_on(Step::RollbackStarted { past });
+            }
             Record::RunStopping { .. } => self.history.steps.push(Step::Stopping),
             Record::StageStarted {
                 stage,
@@ -345,8 +352,12 @@ impl Folding {
             }
             Record::StageParked { stage, failure } => {
                 let number = self.index_of(stage);
-                self.history.stages[number].parked = Some((failure.into(), at_ms));
-                self.history.steps.push(Step::Parked(number));
+                if self.history.stages[number].is_compensating {
+                    self.history.steps.push(Step::UndoParked(number));
+                } else {
+                    self.history.stages[number].parked = Some((failure.into(), at_ms));
+                    self.history.steps.push(Step::Parked(number));
+                }
             }
             Record::StageAnswered {
                 stage,
@@ -388,6 +399,7 @@ impl Folding {
                 self.history.exit = Some(Exit { code: exit, reason });
                 self.history.finished_ms = Some(at_ms);
                 self.history.is_resumable = resumable;
+                self.history.is_rolling_back &= resumable;
             }
         }
     }
@@ -427,8 +439,12 @@ impl Folding {
         let number = self.index_of(stage);
         let stage = &mut self.history.stages[number];
         stage.is_compensating = false;
-        stage.effects.iter_mut().for_each(|effect| effect.settled = true);
         let succeeded = compensation.succeeded;
+        for effect in &mut stage.effects {
+            // Of an undo that failed, this may have happened: the next one finds out before it does anything.
+            let is_open = !succeeded && effect.is_undo && effect.state == EffectState::Unknown;
+            effect.settled = !is_open;
+        }
         stage.compensated = Some(compensation);
         self.history.steps.push(Step::Compensated {
             stage: number,
@@ -522,12 +538,11 @@ impl StageHistory {
         self.standing == Standing::Running || self.is_compensating
     }
 
-    /// Effects of an attempt or of an undo whose end is not known.
+    /// Effects of an attempt or of an undo whose end is not known, and those of undos that failed of which nobody knows.
     pub fn cut_off_effects(&self) -> impl Iterator<Item = &EffectHistory> {
         let is_cut_off = self.is_cut_off();
-        self.effects
-            .iter()
-            .filter(move |effect| is_cut_off && !effect.settled)
+        let is_open = move |effect: &&EffectHistory| !effect.settled && (is_cut_off || effect.is_undo);
+        self.effects.iter().filter(is_open)
     }
 
     fn to_json(&self) -> Json {
@@ -573,6 +588,22 @@ impl RunHistory {
             started: timestamp(self.started_ms),
             finished: self.finished_ms.map(timestamp),
         }
+    }
+
+    /// Whether its undo has begun and not ended: `windlass rollback` goes on with it.
+    pub fn is_being_undone(&self) -> bool {
+        let is_begun = self.stages.iter().any(|stage| stage.is_compensating);
+        self.is_resumable && (is_begun || self.is_rolling_back)
+    }
+
+    /// The stages that have ended, the last first: by the order of the records, whatever the clock said.
+    pub fn ended_last_first(&self) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let ended = self.steps.iter().rev().filter_map(|step| match step {
+            Step::Ended { stage, .. } => Some(*stage),
+            _ => None,
+        });
+        ended.filter(|stage| seen.insert(*stage)).collect()
     }
 
     /// The effects whose attempts were cut off: what a resumed run does not do again. Those that failed are done again.

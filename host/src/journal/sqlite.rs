@@ -286,10 +286,11 @@ impl SqliteStore {
         Ok(true)
     }
 
+    /// In the order in which they began. Their ids begin with the time, and somebody may have set the clock meanwhile.
     fn select_runs(&self, limit: usize) -> rusqlite::Result<Vec<(i64, String)>> {
         let mut select = self
             .connection
-            .prepare("SELECT number, id FROM run ORDER BY id DESC LIMIT ?1")?;
+            .prepare("SELECT number, id FROM run ORDER BY number DESC LIMIT ?1")?;
         select
             .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
                 Ok((row.get(0)?, row.get(1)?))

@@ -484,22 +484,22 @@ enum Purpose {
     Undo,
 }
 
-/// The next thing to type after a run, where there is one.
-pub fn next_command(ended: &Ended, run: &RunId) -> Option<String> {
+/// The next thing to type after a run, where there is one. `goes_on_with`: `resume`, or `rollback` in the middle of one.
+pub fn next_command(ended: &Ended, run: &RunId, goes_on_with: &str) -> Option<String> {
     let parked = ended
         .cause
         .as_ref()
         .map(|(stage, failure)| (stage, failure.code.as_str()));
     match (ended.exit, parked) {
         (Exit::Succeeded, _) => None,
+        _ if ended.broken.is_some() => Some(format!("windlass {goes_on_with} {run}")),
         (Exit::NotClean, Some((stage, "effect.unknown"))) => Some(format!(
-            "windlass resume {run} --assume '{stage}=done' (or not-done, after looking)"
+            "windlass {goes_on_with} {run} --assume '{stage}=done' (or not-done, after looking)"
         )),
         (Exit::Paused, Some((stage, _))) => Some(format!(
             "windlass approve {run} --stage '{stage}', then windlass resume {run}"
         )),
-        (Exit::Unavailable, _) if ended.is_resumable => Some(format!("windlass resume {run}")),
-        (Exit::Internal, _) => Some(format!("windlass resume {run}")),
+        _ if ended.is_resumable => Some(format!("windlass {goes_on_with} {run}")),
         (Exit::NotClean, _) => Some(format!("windlass rollback {run}")),
         _ => Some(format!("windlass runs show {run}")),
     }

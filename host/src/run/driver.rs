@@ -92,6 +92,8 @@ pub struct Ended {
     pub cause: Option<(StageName, Failure)>,
     /// `windlass resume` goes on with it.
     pub is_resumable: bool,
+    /// What has broken the run itself, whatever its stages did.
+    pub broken: Option<Failure>,
 }
 
 /// Why, in the words of the exit codes' table; `cli` has the numbers.
@@ -132,6 +134,11 @@ enum Message {
         stage: usize,
         result: Box<AttemptResult>,
     },
+    /// The effects of its undo, begun by an earlier process, cannot be told.
+    UndoUnknown {
+        stage: usize,
+        failure: Failure,
+    },
 }
 
 struct Loop {
@@ -147,6 +154,8 @@ struct Loop {
     records: Vec<Record>,
     /// What happened, with the record that says so: written in the order in which it is applied.
     queue: VecDeque<(Event, Option<Record>)>,
+    /// What the reports are told once its records are on disk: nobody is told of what a crash could still take back.
+    untold: Vec<RunEvent>,
     uncounted: HashMap<usize, u32>,
     /// Stages that have succeeded in an earlier process.
     succeeded: HashSet<usize>,
@@ -202,6 +211,7 @@ impl Run {
             cancel: CancellationToken::new(),
             records: Vec::new(),
             queue: VecDeque::new(),
+            untold: Vec::new(),
             uncounted: HashMap::new(),
             succeeded: HashSet::new(),
             unknown: HashMap::new(),
@@ -214,7 +224,7 @@ impl Run {
             ending: None,
         };
         let ended = match the_loop.turn(start).await {
-            Ok(()) => the_loop.ended(),
+            Ok(()) => the_loop.conclude().await,
             Err(failure) => the_loop.broken(failure).await,
         };
         the_loop.announce(&ended, began).await;
@@ -234,14 +244,16 @@ impl Loop {
             Start::Again(recovered) => self.go_on(*recovered),
         }
         self.perform().await?;
+        let ledger = self.run.ledger.clone();
+        let mut broken = std::pin::pin!(ledger.broken());
         while self.ending.is_none() {
             let wait_for_stop = self.stopped.is_none();
             tokio::select! {
                 Some(joined) = self.tasks.join_next_with_id() => {
-                    self.take(joined).await;
+                    self.take(joined);
                     // Whatever else has ended meanwhile shares the commit.
                     while let Some(joined) = self.tasks.try_join_next_with_id() {
-                        self.take(joined).await;
+                        self.take(joined);
                     }
                 }
                 Ok(()) = self.run.stop.changed(), if wait_for_stop => {
@@ -255,6 +267,10 @@ impl Loop {
                     self.stop(exit).await;
                 }
                 () = until(deadline), if wait_for_stop => self.stop(Exit::TimedOut).await,
+                failure = &mut broken, if !self.tasks.is_empty() => return Err(match failure.matches(LOCK_LOST) {
+                    true => self.lock_lost().await,
+                    false => failure,
+                }),
                 else => return Err(Failure::new(Turn::Windlass, "internal.stuck", "nothing runs and nothing can start")),
             }
             self.perform().await?;
@@ -291,7 +307,7 @@ impl Loop {
                     Failure::new(Turn::Windlass, "internal.schedule", illegal.to_string())
                 })?;
                 for action in actions {
-                    self.prepare(action, &mut starts).await;
+                    self.prepare(action, &mut starts);
                 }
             }
             let records = std::mem::take(&mut self.records);
@@ -303,6 +319,9 @@ impl Loop {
                     self.run.journal.append(records).await?;
                 }
                 failpoint!("round.after-commit");
+            }
+            for event in std::mem::take(&mut self.untold) {
+                self.send(event).await;
             }
             for (stage, attempt, prepared) in starts.attempts {
                 self.start(stage, attempt, prepared).await;
@@ -316,13 +335,13 @@ impl Loop {
         self.queue.push_back((event, Some(record)));
     }
 
-    async fn prepare(&mut self, action: Action, starts: &mut Starts) {
+    fn prepare(&mut self, action: Action, starts: &mut Starts) {
         match action {
             Action::Start { stage, attempt } => {
                 if let Some(failure) = self.answer(stage) {
                     return match failure.code.as_str() {
-                        "approval.needed" => self.park(stage, failure, Exit::Paused).await,
-                        _ => self.failed(stage, attempt, failure, BTreeMap::new(), 0).await,
+                        "approval.needed" => self.park(stage, failure, Exit::Paused),
+                        _ => self.failed(stage, attempt, failure, BTreeMap::new(), 0),
                     };
                 }
                 let workshop = self.run.workshop.clone();
@@ -331,11 +350,11 @@ impl Loop {
                         self.records.push(self.started(stage, attempt));
                         starts.attempts.push((stage, attempt, prepared));
                     }
-                    Ok(None) => self.skipped(stage, attempt).await,
-                    Err(failure) => self.failed(stage, attempt, failure, BTreeMap::new(), 0).await,
+                    Ok(None) => self.skipped(stage, attempt),
+                    Err(failure) => self.failed(stage, attempt, failure, BTreeMap::new(), 0),
                 }
             }
-            Action::BackOff { stage, attempt } => self.back_off(stage, attempt).await,
+            Action::BackOff { stage, attempt } => self.back_off(stage, attempt),
             Action::Compensate { stage } => {
                 self.records.push(Record::CompensationStarted {
                     stage: self.name(stage).to_string(),
@@ -375,10 +394,25 @@ impl Loop {
     }
 
     /// The stage cannot go on by itself: the run ends, whole, and `resume` goes on with it.
-    async fn park(&mut self, stage: usize, failure: Failure, exit: Exit) {
+    fn park(&mut self, stage: usize, failure: Failure, exit: Exit) {
+        self.parked_in(Event::Parked(stage), stage, failure, exit);
+    }
+
+    /// As [`Loop::park`], in the middle of its undo: what lies before it is not undone either, until a person has answered.
+    fn park_undo(&mut self, stage: usize, failure: Failure) {
+        self.untold.push(RunEvent::StageCompensated {
+            stage: self.name(stage),
+            succeeded: false,
+            summary: failure.message.clone(),
+            failure: Some(failure.clone()),
+        });
+        self.parked_in(Event::UndoParked(stage), stage, failure, Exit::NotClean);
+    }
+
+    fn parked_in(&mut self, event: Event, stage: usize, failure: Failure, exit: Exit) {
         let name = self.name(stage);
         self.happened(
-            Event::Parked(stage),
+            event,
             Record::StageParked {
                 stage: name.to_string(),
                 failure: failure.clone().into(),
@@ -386,11 +420,10 @@ impl Loop {
         );
         let message = format!("stage `{name}`: {}", failure.message);
         self.parked.push((name, failure, exit));
-        self.send(RunEvent::Notice {
+        self.untold.push(RunEvent::Notice {
             level: LogLevel::Warn,
             message,
-        })
-        .await;
+        });
     }
 
     async fn start(&mut self, stage: usize, attempt: u32, prepared: Prepared) {
@@ -437,6 +470,7 @@ impl Loop {
             effects,
             assumed: self.run.options.assumed.get(&stage).copied(),
             run: self.run.id.clone(),
+            command: self.goes_on_with(),
             outputs: self.outputs.clone(),
             workshop: self.run.workshop.clone(),
             journal: self.run.journal.clone(),
@@ -445,7 +479,15 @@ impl Loop {
         })
     }
 
-    async fn take(&mut self, joined: Result<(Id, Message), JoinError>) {
+    /// What a person types to go on with this run.
+    fn goes_on_with(&self) -> &'static str {
+        match self.schedule.is_rolling_back() {
+            true => "rollback",
+            false => "resume",
+        }
+    }
+
+    fn take(&mut self, joined: Result<(Id, Message), JoinError>) {
         let message = match joined {
             Ok((id, message)) => {
                 self.owners.remove(&id);
@@ -460,13 +502,14 @@ impl Loop {
                     "internal.panic",
                     format!("the host failed while the stage ran: {error}"),
                 );
-                return self.failed(stage, 1, failure, BTreeMap::new(), 0).await;
+                return self.failed(stage, 1, failure, BTreeMap::new(), 0);
             }
         };
         match message {
             Message::BackoffOver(stage) => self.queue.push_back((Event::BackoffOver(stage), None)),
-            Message::Unknown { stage, failure } => self.park(stage, failure, Exit::NotClean).await,
-            Message::Undone { stage, result } => self.undone(stage, *result).await,
+            Message::Unknown { stage, failure } => self.park(stage, failure, Exit::NotClean),
+            Message::Undone { stage, result } => self.undone(stage, *result),
+            Message::UndoUnknown { stage, failure } => self.park_undo(stage, failure),
             Message::Ended {
                 stage,
                 attempt,
@@ -490,8 +533,7 @@ impl Loop {
                         if report.passed_no_return() {
                             self.schedule.pass_no_return(stage);
                         }
-                        self.finished(Event::Succeeded(stage), stage, attempt, report)
-                            .await;
+                        self.finished(Event::Succeeded(stage), stage, attempt, report);
                     }
                     Ok(_) => {
                         let failure = Failure::new(
@@ -499,15 +541,15 @@ impl Loop {
                             "internal.answer",
                             "the sandbox answered another call",
                         );
-                        self.failed(stage, attempt, failure, result.usage, duration).await;
+                        self.failed(stage, attempt, failure, result.usage, duration);
                     }
-                    Err(failure) => self.failed(stage, attempt, failure, result.usage, duration).await,
+                    Err(failure) => self.failed(stage, attempt, failure, result.usage, duration),
                 }
             }
         }
     }
 
-    async fn failed(
+    fn failed(
         &mut self,
         stage: usize,
         attempt: u32,
@@ -523,7 +565,7 @@ impl Loop {
         };
         if self.succeeded.contains(&stage) && self.stopped.is_none() {
             // It ran again only for its secrets. The run is as it was.
-            return self.park(stage, failure, Exit::Unavailable).await;
+            return self.park(stage, failure, Exit::Unavailable);
         }
         let counted = attempt.saturating_sub(self.uncounted.get(&stage).copied().unwrap_or(0));
         let retry = self.run.workshop.may_retry(stage, counted, &failure);
@@ -545,10 +587,10 @@ impl Loop {
             duration_ms,
             usage,
         };
-        self.finished(event, stage, attempt, report).await;
+        self.finished(event, stage, attempt, report);
     }
 
-    async fn skipped(&mut self, stage: usize, attempt: u32) {
+    fn skipped(&mut self, stage: usize, attempt: u32) {
         let reason = "its condition is false";
         self.happened(
             Event::Skipped(stage),
@@ -566,15 +608,14 @@ impl Loop {
             duration_ms: 0,
             usage: BTreeMap::new(),
         };
-        self.send(RunEvent::StageFinished {
+        self.untold.push(RunEvent::StageFinished {
             stage: self.name(stage),
             attempt,
             report,
-        })
-        .await;
+        });
     }
 
-    async fn finished(&mut self, event: Event, stage: usize, attempt: u32, report: StageReport) {
+    fn finished(&mut self, event: Event, stage: usize, attempt: u32, report: StageReport) {
         let name = self.name(stage);
         self.happened(
             event,
@@ -584,25 +625,23 @@ impl Loop {
                 report: report.clone().into(),
             },
         );
-        self.send(RunEvent::StageFinished {
+        self.untold.push(RunEvent::StageFinished {
             stage: name,
             attempt,
             report,
-        })
-        .await;
+        });
     }
 
-    async fn back_off(&mut self, stage: usize, attempt: u32) {
+    fn back_off(&mut self, stage: usize, attempt: u32) {
         let delay = self.run.workshop.backoff(stage, attempt);
         if let Some(failure) = self.retry_delays.remove(&stage) {
             let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            self.send(RunEvent::StageRetrying {
+            self.untold.push(RunEvent::StageRetrying {
                 stage: self.name(stage),
                 attempt,
                 delay_ms,
                 failure,
-            })
-            .await;
+            });
         }
         let cancel = self.cancel.clone();
         let handle = self.tasks.spawn(async move {
@@ -628,8 +667,7 @@ impl Loop {
             if let Some(settling) = settling
                 && let Err(failure) = settling.settle().await
             {
-                let result = Box::new(attempt::failed(failure));
-                return Message::Undone { stage, result };
+                return Message::UndoUnknown { stage, failure };
             }
             failpoint!("undo.before-call");
             let result = workshop.compensate(stage, run, &outputs, ledger, events).await;
@@ -642,7 +680,7 @@ impl Loop {
         self.owners.insert(handle.id(), stage);
     }
 
-    async fn undone(&mut self, stage: usize, result: AttemptResult) {
+    fn undone(&mut self, stage: usize, result: AttemptResult) {
         let name = self.name(stage);
         let (succeeded, summary, failure) = match result.outcome {
             Ok(Answer::Outcome(outcome)) => (true, outcome.summary, None),
@@ -662,13 +700,12 @@ impl Loop {
                 failure: failure.clone().map(Into::into),
             },
         );
-        self.send(RunEvent::StageCompensated {
+        self.untold.push(RunEvent::StageCompensated {
             stage: name,
             succeeded,
             summary,
             failure,
-        })
-        .await;
+        });
     }
 
     async fn stop(&mut self, exit: Exit) {
@@ -699,7 +736,7 @@ impl Loop {
         loop {
             tokio::select! {
                 joined = self.tasks.join_next_with_id() => match joined {
-                    Some(joined) => self.take(joined).await,
+                    Some(joined) => self.take(joined),
                     None => break,
                 },
                 () = &mut over => break,
@@ -745,6 +782,7 @@ impl Loop {
             left_behind,
             cause: self.cause.clone(),
             is_resumable: false,
+            broken: None,
         }
     }
 
@@ -768,35 +806,35 @@ impl Loop {
             left_behind,
             cause,
             is_resumable: true,
+            broken: None,
         }
     }
 
     /// The journal or the loop itself failed: nothing new starts, what runs is dropped.
     async fn broken(&mut self, failure: Failure) -> Ended {
         self.tasks.shutdown().await;
-        self.send(RunEvent::Notice {
-            level: LogLevel::Error,
-            message: failure.message.clone(),
-        })
-        .await;
-        let stage = StageName::new("windlass").expect("a valid name");
         let left_behind = self.run.ledger.left_behind();
-        let (status, exit) = match failure.matches(LOCK_LOST) {
-            true if left_behind.is_empty() => (RunStatus::Cancelled, Exit::LockLost),
-            true => (RunStatus::NeedsOperator, Exit::NotClean),
-            false => (RunStatus::NeedsOperator, Exit::Internal),
+        let (status, exit) = match failure.turn {
+            Turn::Windlass => (RunStatus::NeedsOperator, Exit::Internal),
+            _ if !left_behind.is_empty() => (RunStatus::NeedsOperator, Exit::NotClean),
+            _ if failure.matches(LOCK_LOST) => (RunStatus::Cancelled, Exit::LockLost),
+            // The disk under the journal.
+            _ => (RunStatus::Paused, Exit::Unavailable),
         };
         Ended {
             status,
             exit,
             left_behind,
-            cause: Some((stage, failure)),
+            cause: self.cause.clone(),
             is_resumable: true,
+            broken: Some(failure),
         }
     }
 
-    async fn announce(&mut self, ended: &Ended, began: Instant) {
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    /// Writes down how the run has ended. It has not where that cannot be written: `resume` then finds what is left to do, and
+    /// that may be nothing but this.
+    async fn conclude(&mut self) -> Ended {
+        let ended = self.ended();
         let (exit, reason) = (self.run.workshop.exit_code)(ended.exit);
         let record = Record::RunFinished {
             status: ended.status.into(),
@@ -804,22 +842,17 @@ impl Loop {
             reason: reason.into(),
             resumable: ended.is_resumable,
         };
-        let is_lock_lost = ended
-            .cause
-            .as_ref()
-            .is_some_and(|(_, failure)| failure.matches(LOCK_LOST));
         failpoint!("run.before-finish");
-        if ended.exit != Exit::Internal
-            && !is_lock_lost
-            && let Err(failure) = self.run.journal.append(vec![record]).await
-        {
-            self.send(RunEvent::Notice {
-                level: LogLevel::Error,
-                message: failure.message,
-            })
-            .await;
+        match self.run.journal.append(vec![record]).await {
+            Ok(()) => ended,
+            Err(failure) => self.broken(failure).await,
         }
-        let next = attempt::next_command(ended, &self.run.id);
+    }
+
+    async fn announce(&mut self, ended: &Ended, began: Instant) {
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (exit, reason) = (self.run.workshop.exit_code)(ended.exit);
+        let next = attempt::next_command(ended, &self.run.id, self.goes_on_with());
         self.send(RunEvent::RunFinished {
             status: ended.status,
             exit,

@@ -1,4 +1,7 @@
 //! Between the host functions and the journal: passes everything on, and remembers which stages have left changed state behind.
+//!
+//! A plugin never hears that the journal has failed or that the lock was lost. It would tidy up, as after any failure, and whoever
+//! goes on with the run would not know of that. It is left waiting, and dropped with the run, as in a crash.
 
 use crate::{
     capability::Leaves,
@@ -17,10 +20,13 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::watch;
 
 /// The effects of one run so far.
 pub struct Ledger {
     journal: Arc<dyn Journal>,
+    /// Why nothing more of this run can be written.
+    broken: watch::Sender<Option<Failure>>,
     effects: Mutex<HashMap<StageName, Vec<Entry>>>,
 }
 
@@ -36,7 +42,29 @@ impl Ledger {
     pub fn new(journal: Arc<dyn Journal>) -> Self {
         Self {
             journal,
+            broken: watch::Sender::new(None),
             effects: Mutex::default(),
+        }
+    }
+
+    /// Resolves once a stage waits because nothing more of this run can be written.
+    pub async fn broken(&self) -> Failure {
+        let mut broken = self.broken.subscribe();
+        let failure = broken.wait_for(Option::is_some).await;
+        match failure.map(|failure| failure.clone()) {
+            Ok(Some(failure)) => failure,
+            // The sender is ours, and nobody takes the failure back.
+            _ => std::future::pending().await,
+        }
+    }
+
+    async fn durable(&self, intent: Intent) -> Result<Begun, Failure> {
+        match self.journal.begin(intent).await {
+            Err(failure) if ["journal.failed", "lock.lost"].contains(&failure.code.as_str()) => {
+                self.broken.send_replace(Some(failure));
+                std::future::pending().await
+            }
+            answer => answer,
         }
     }
 
@@ -115,7 +143,7 @@ impl EffectLog for Ledger {
                 state: "unknown",
             };
             let stage = intent.stage.clone();
-            let begun = self.journal.begin(intent).await?;
+            let begun = self.durable(intent).await?;
             if begun == Begun::Proceed {
                 let mut effects = self.effects();
                 let entries = effects.entry(stage).or_default();

@@ -33,6 +33,8 @@ pub(super) struct Settling {
     pub(super) effects: Vec<UnknownEffect>,
     pub(super) assumed: Option<Assumed>,
     pub(super) run: RunId,
+    /// What a person types to go on: `resume`, or `rollback`.
+    pub(super) command: &'static str,
     pub(super) outputs: Outputs,
     pub(super) workshop: Arc<Workshop>,
     pub(super) journal: Arc<dyn Journal>,
@@ -164,15 +166,16 @@ impl Settling {
     }
 
     fn unknown(&self, effect: &UnknownEffect) -> Failure {
-        let name = &self.name;
+        let Self {
+            name, run, command, ..
+        } = self;
         let message = format!(
             "stage `{name}` was cut off during `{}` ({}), and whether it happened is not known",
             effect.function,
             shown(&effect.arguments)
         );
         Failure::new(Turn::Operator, "effect.unknown", message).help(format!(
-            "look whether it happened, then `windlass resume {run} --assume '{name}=done'` or `--assume '{name}=not-done'`",
-            run = self.run
+            "look whether it happened, then `windlass {command} {run} --assume '{name}=done'` or `--assume '{name}=not-done'`"
         ))
     }
 }

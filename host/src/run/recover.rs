@@ -169,6 +169,7 @@ fn replay(
                 announce(&mut schedule, stage)?;
                 Event::Parked(stage)
             }
+            Step::UndoParked(stage) => Event::UndoParked(stage),
             Step::Compensated { stage, succeeded } => Event::Compensated { stage, succeeded },
             Step::Stopping => Event::Stop,
             Step::Resumed => {

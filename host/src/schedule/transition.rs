@@ -77,6 +77,8 @@ pub enum Event {
     },
     /// It cannot go on by itself.
     Parked(usize),
+    /// Its undo cannot go on by itself. The undos behind it wait too: what they undo was there before it.
+    UndoParked(usize),
     /// Only in a replay: a stage was started, for the first time or again.
     Started {
         stage: usize,
@@ -162,6 +164,7 @@ pub struct Schedule {
     /// Completed stages whose secrets are no longer in memory.
     lost: BTreeSet<usize>,
     rolling_back: bool,
+    undo_is_parked: bool,
     replaying: bool,
     ended_in: Option<Phase>,
 }
@@ -194,6 +197,7 @@ impl Schedule {
             undone: BTreeSet::new(),
             lost: BTreeSet::new(),
             rolling_back: false,
+            undo_is_parked: false,
             replaying: false,
             ended_in: None,
             shape,
@@ -230,6 +234,11 @@ impl Schedule {
 
     pub fn state(&self, stage: usize) -> StageState {
         self.states[stage]
+    }
+
+    /// Whether a person has asked for the run to be undone.
+    pub fn is_rolling_back(&self) -> bool {
+        self.rolling_back
     }
 
     /// Stages that completed, in order of completion.
@@ -289,6 +298,10 @@ impl Schedule {
                 self.running -= 1;
                 self.states[stage] = StageState::Parked;
             }
+            Event::UndoParked(_) => {
+                self.running -= 1;
+                self.undo_is_parked = true;
+            }
             Event::Started { stage, attempt } => self.started(stage, attempt),
             Event::Resumed => self.resumed(),
             Event::RollBack { past } => self.roll_back(past),
@@ -306,6 +319,7 @@ impl Schedule {
             | Event::Skipped(stage)
             | Event::Cancelled(stage)
             | Event::Parked(stage)
+            | Event::UndoParked(stage)
             | Event::Started { stage, .. }
             | Event::BackoffOver(stage)
             | Event::Failed { stage, .. }
@@ -318,7 +332,7 @@ impl Schedule {
             (Event::BackoffOver(_), Some(StageState::BackingOff { .. })) => true,
             (Event::BackoffOver(_), _) => false,
             (Event::Started { .. }, Some(state)) => self.replaying && state != StageState::Waiting,
-            (Event::Compensated { .. }, Some(_)) => {
+            (Event::Compensated { .. } | Event::UndoParked(_), Some(_)) => {
                 self.phase == Phase::Unwinding && self.undo.last() == Some(&stage) && self.running > 0
             }
             (_, Some(StageState::Running { .. })) => true,
@@ -429,6 +443,7 @@ impl Schedule {
     /// What was running is to be started again; an undo that was cut off is asked for again by `next`.
     fn resumed(&mut self) {
         (self.running, self.backing_off) = (0, 0);
+        self.undo_is_parked = false;
         self.phase = self.goes_on_in();
         for stage in 0..self.states.len() {
             let is_cut_off = matches!(
@@ -488,7 +503,7 @@ impl Schedule {
 
     fn roll_back(&mut self, past: bool) {
         (self.running, self.not_clean) = (0, false);
-        self.rolling_back = true;
+        (self.rolling_back, self.undo_is_parked) = (true, false);
         self.phase = Phase::Unwinding;
         self.lose_secrets();
         let kept = if past { 0 } else { self.kept() };
@@ -507,7 +522,8 @@ impl Schedule {
         if self.running > 0 || self.backing_off > 0 || is_replayed {
             return;
         }
-        if self.phase != Phase::Ended && self.states.contains(&StageState::Parked) {
+        let is_parked = self.undo_is_parked || self.states.contains(&StageState::Parked);
+        if self.phase != Phase::Ended && is_parked {
             return self.end(Ending::Halted, actions);
         }
         match self.phase {
@@ -849,6 +865,53 @@ mod tests {
             schedule.apply(Event::Succeeded(0)),
             Ok(vec![Action::Finish(Ending::Succeeded)])
         );
+    }
+
+    #[test]
+    fn a_parked_undo_ends_the_run_and_goes_on_later() {
+        let three = shape(&[&[], &[0], &[1]], 3);
+        let mut guarded = three.clone();
+        // `finally` is not reached before the undo has ended.
+        guarded.needs[2].clear();
+        guarded.finally_from = 2;
+        let undone = |stage| Event::Compensated {
+            stage,
+            succeeded: true,
+        };
+        let mut written = vec![
+            Written::Started(0, 1),
+            Written::Happened(Event::Succeeded(0)),
+            Written::Started(1, 1),
+            Written::Happened(Event::Failed {
+                stage: 1,
+                retry: false,
+            }),
+            Written::Happened(undone(1)),
+        ];
+        let mut live = replayed(&guarded, &written);
+        assert_eq!(
+            live.apply(Event::Resumed),
+            Ok(vec![Action::Compensate { stage: 0 }])
+        );
+        assert_eq!(
+            live.apply(Event::UndoParked(0)),
+            Ok(vec![Action::Finish(Ending::Halted)])
+        );
+        // Read again from its journal it stands where it stood, and it goes on with that undo.
+        written.push(Written::Happened(Event::UndoParked(0)));
+        for mut schedule in [live, replayed(&guarded, &written)] {
+            assert!(schedule.apply(Event::UndoParked(0)).is_err(), "it does not run");
+            assert_eq!(
+                schedule.apply(Event::Resumed),
+                Ok(vec![Action::Compensate { stage: 0 }])
+            );
+            assert!(schedule.apply(Event::UndoParked(1)).is_err(), "it is undone");
+            assert_eq!(schedule.apply(undone(0)), Ok(vec![start(2)]));
+            assert_eq!(
+                schedule.apply(Event::Succeeded(2)),
+                Ok(vec![Action::Finish(Ending::Failed)])
+            );
+        }
     }
 
     #[test]

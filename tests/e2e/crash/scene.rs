@@ -205,12 +205,10 @@ impl Case {
         let mut found = BTreeMap::new();
         let mut keep = |root: &str, path: &str, size: u64| {
             let is_read_only = path.starts_with("pipelines/") || path.contains("/plugins/");
-            // Half of an artifact; removed when it is a day old.
-            let is_partial = path.contains("/artifacts/partial/");
             let is_database = path.contains("journal.db") || path.contains("app.db");
             // Empty: the OS lock in it ended with the process.
             let is_live = path.starts_with("/live/");
-            if !is_read_only && !is_partial && !is_live && !is_database {
+            if !is_read_only && !is_live && !is_database {
                 // These hold the times of the run.
                 let varies = path.ends_with("manifest.json") || path.ends_with("database.sqlite.zst");
                 found.insert(

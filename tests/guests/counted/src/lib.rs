@@ -1,5 +1,6 @@
 //! A plugin that has effects over HTTP, each under an idempotency key of its own, undoes them, and asks the server about those that
-//! a crash has cut off. What it does is counted by `tests/src/counter.rs`; it does not look itself whether an effect is there.
+//! a crash has cut off, unless it was told to know of none. What it does is counted by `tests/src/counter.rs`; it does not look
+//! itself whether an effect is there.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub struct Config {
     effects: Vec<String>,
     #[serde(default)]
     fail_after: Option<usize>,
+    #[serde(default)]
+    forgets: bool,
 }
 
 impl Stage for Counted {
@@ -54,7 +57,10 @@ impl Compensator for Counted {
 }
 
 impl Reconciler for Counted {
-    fn reconcile(_config: Config, effect: PastEffect) -> Result<Verdict, Error> {
+    fn reconcile(config: Config, effect: PastEffect) -> Result<Verdict, Error> {
+        if config.forgets {
+            return Ok(Verdict::Unknown);
+        }
         let counted = answered(Request::get(target(&effect)?))?;
         let counted: Value = serde_json::from_slice(&counted.body)
             .map_err(|error| Error::new("counted.reply", error.to_string()))?;
