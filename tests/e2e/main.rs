@@ -9,6 +9,7 @@ mod hostile;
 mod kept;
 mod locks;
 mod mutations;
+mod postgres;
 mod quickstart;
 mod resume;
 mod secrets;

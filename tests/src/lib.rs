@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod component;
 pub mod counter;
 pub mod engine;
+pub mod postgres;
 pub mod registry;
 pub mod vault;
 pub mod workspace;
