@@ -6,13 +6,16 @@ cd "$(dirname "$0")/.."
 need_rust
 
 # The real parts: openssl makes the encrypted files that secrets are read from, python3 prints secrets in many forms, skopeo
-# judges images and docker-compose resolved compose files, PostgreSQL is migrated, rvault is asked for secrets. Containers run on a
-# Docker Engine that the tests start themselves where none answers; busybox and debootstrap make its images, docker-registry keeps them.
+# judges images and docker-compose resolved compose files, PostgreSQL is migrated, rvault is asked for secrets. strace lets the disk
+# fail, and libfaketime the clock jump. Containers run on a Docker Engine that the tests start themselves where none answers; busybox and
+# debootstrap make its images, docker-registry keeps them.
 missing=""
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v python3 >/dev/null 2>&1 || missing="$missing python3"
 command -v docker-compose >/dev/null 2>&1 || missing="$missing docker-compose"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
+command -v strace >/dev/null 2>&1 || missing="$missing strace"
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
 [ -x /usr/lib/postgresql/15/bin/initdb ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql-15"
 command -v dockerd >/dev/null 2>&1 || missing="$missing docker.io"
 command -v docker-registry >/dev/null 2>&1 || missing="$missing docker-registry"

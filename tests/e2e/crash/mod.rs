@@ -1,10 +1,13 @@
 //! The crash harness: kills a run at every place at which a crash can make a difference, goes on until it has ended, and compares
 //! what is there with what is there when nothing was killed. Effects are counted by the server they happen on.
 
+mod faults;
 mod scene;
 
 use scene::{Case, Left, Scene, Shape};
 use std::{
+    fmt::Debug,
+    panic::AssertUnwindSafe,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -135,28 +138,34 @@ impl Case {
     }
 }
 
-/// Plays cases beside each other. The first that fails is told with its kills.
+/// Plays cases beside each other.
 fn all(scene: Scene, undisturbed: &Left, cases: &[Vec<String>]) -> Vec<Played> {
+    everywhere(cases, |kills| scene.play(kills, undisturbed))
+}
+
+/// Does it with each of them, some beside each other. The first that fails is told.
+fn everywhere<C: Debug + Sync, R: Send>(cases: &[C], play: impl Fn(&C) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let played = Mutex::new(vec![Played::default(); cases.len()]);
+    let played = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
-                while let Some((at, kills)) = take(&next, cases) {
-                    let name = format!("{scene:?} killed at {kills:?}");
-                    let one = std::panic::catch_unwind(|| scene.play(kills, undisturbed));
-                    let one = one.unwrap_or_else(|_| panic!("{name}"));
-                    played.lock().unwrap_or_else(PoisonError::into_inner)[at] = one;
+                loop {
+                    let at = next.fetch_add(1, Ordering::SeqCst);
+                    let Some(case) = cases.get(at) else { return };
+                    let one = std::panic::catch_unwind(AssertUnwindSafe(|| play(case)));
+                    let one = one.unwrap_or_else(|_| panic!("it was {case:?}"));
+                    played
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((at, one));
                 }
             });
         }
     });
-    played.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn take<'a>(next: &AtomicUsize, cases: &'a [Vec<String>]) -> Option<(usize, &'a Vec<String>)> {
-    let at = next.fetch_add(1, Ordering::SeqCst);
-    cases.get(at).map(|case| (at, case))
+    let mut played = played.into_inner().unwrap_or_else(PoisonError::into_inner);
+    played.sort_by_key(|(at, _)| *at);
+    played.into_iter().map(|(_, one)| one).collect()
 }
 
 /// Every place, each in a run of its own.

@@ -10,7 +10,7 @@ use windlass_tests::{
 };
 
 const WINDLASS: &str = env!("CARGO_BIN_EXE_windlass-under-test");
-const FILE: &str = "pipelines/quickstart.yaml";
+pub(super) const FILE: &str = "pipelines/quickstart.yaml";
 
 /// A pipeline, and whether its last stage fails so that the others are undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,11 @@ fn stage(part: &Part, server: &str, fail_after: Option<usize>) -> String {
 impl Case {
     pub(super) fn run(&self) -> Ended {
         self.workspace.windlass(["run", FILE])
+    }
+
+    /// What runs it with its events on standard output.
+    pub(super) fn run_as_json(&self) -> [&'static str; 4] {
+        ["run", FILE, "--progress", "json"]
     }
 
     pub(super) fn resume(&self) -> Ended {
