@@ -1,5 +1,6 @@
 //! The real binary against whole projects.
 
+mod clocks;
 mod compose;
 mod contract;
 mod crash;
