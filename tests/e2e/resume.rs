@@ -1,5 +1,9 @@
 //! Runs that are killed, paused and resumed: the real binary, killed as the system would at named places.
 
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 use windlass_tests::workspace::Workspace;
 
 const WINDLASS: &str = env!("CARGO_BIN_EXE_windlass-under-test");
@@ -52,7 +56,16 @@ fn killed_at(name: &str, count: usize) {
 fn a_quickstart_killed_anywhere_is_resumed_to_its_end() {
     let points = kill_points();
     assert!(points.len() > 30, "{points:?}");
-    points.iter().for_each(|(name, count)| killed_at(name, *count));
+    // A process that is killed waits on its disk more than it computes.
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let work = || {
+            while let Some((name, count)) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
+                killed_at(name, *count);
+            }
+        };
+        (0..4).for_each(|_| drop(scope.spawn(work)));
+    });
     println!("{} kill points", points.len());
 }
 
