@@ -1,16 +1,22 @@
 //! The `with:` block of a `migrate` stage into checked values.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use windlass_guest::{Error, duration};
 
-/// The whole block, as `plugin.json` describes it.
+use crate::script::Phase;
+
+/// The whole block, as `plugin.json` describes it: SQL files (`url` and `directory`), or a command in a container (`command` and `phase`, with an
+/// `image` or a service of `compose` files).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
+    #[serde(default)]
     pub url: String,
+    #[serde(default)]
     pub directory: String,
     #[serde(default = "latest")]
     pub to: String,
@@ -22,6 +28,22 @@ pub struct Config {
     pub lock_timeout: Duration,
     #[serde(default, deserialize_with = "duration::deserialize_option")]
     pub statement_timeout: Option<Duration>,
+    pub image: Option<String>,
+    pub command: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub phase: Option<Phase>,
+    pub network: Option<String>,
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    pub user: Option<String>,
+    pub project: Option<String>,
+    pub service: Option<String>,
+    #[serde(default)]
+    pub compose: Vec<String>,
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "duration::deserialize_option")]
+    pub timeout: Option<Duration>,
 }
 
 pub(crate) const LATEST: &str = "latest";
@@ -48,11 +70,20 @@ impl Config {
         PathBuf::from("/workspace").join(self.directory.strip_prefix("./").unwrap_or(&self.directory))
     }
 
-    /// The table's name, which becomes part of statements: an identifier, or two joined by a dot.
+    /// Whether a command in a container migrates, rather than SQL files.
+    pub fn is_command(&self) -> bool {
+        self.command.is_some()
+    }
+
+    /// What SQL files need. The table's name becomes part of statements: an identifier, or two joined by a dot.
     ///
     /// # Errors
     /// `config.invalid`.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.url.is_empty() || self.directory.is_empty() {
+            return Err(Error::config("neither SQL files nor a command are given")
+                .help("say `url` and `directory`, or `image`, `command` and `phase`"));
+        }
         let parts: Vec<&str> = self.table.split('.').collect();
         if parts.len() <= 2 && parts.iter().all(|part| is_identifier(part)) {
             return Ok(());

@@ -33,7 +33,7 @@ pub(crate) struct Version {
 /// What a migration means for code of the version before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Old code goes on working.
     Expand,
     /// Old code no longer works.
@@ -120,7 +120,7 @@ impl Ord for Version {
 }
 
 impl Phase {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Expand => "expand",
             Self::Contract => "contract",

@@ -15,7 +15,7 @@ fn metadata_and_code_tell_the_same_story() {
         assert!(validator.is_valid(example), "{example}");
     }
     let metadata = Metadata::parse(TEXT);
-    assert_eq!(metadata.examples_parse::<Config>(), 2);
+    assert_eq!(metadata.examples_parse::<Config>(), 4);
     metadata.describes_fields_of::<Config>("/schema");
     metadata.is_fully_described();
 }
