@@ -12,15 +12,36 @@ use windlass_guest::Error;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
+    #[serde(default)]
     pub images: BTreeMap<String, Image>,
+    #[serde(default)]
+    pub compose: Vec<String>,
+    pub project: Option<String>,
     pub tag: String,
+    pub push_to: Option<String>,
+    pub registry: Option<Registry>,
 }
 
-/// One image and the way it is built.
+/// One image and the way it is built: an `archive`, or a `context` for the container engine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Image {
+    pub archive: Option<Archive>,
+    pub context: Option<String>,
+    pub dockerfile: Option<String>,
+    pub target: Option<String>,
+    pub args: BTreeMap<String, String>,
+    pub platform: Option<String>,
+    pub network: Option<String>,
+    pub repository: Option<String>,
+}
+
+/// Who logs in to the registry that is pushed to.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Image {
-    pub archive: Archive,
+pub struct Registry {
+    pub username: String,
+    pub password: String,
 }
 
 /// An image put together from directories, without a container engine.
@@ -75,8 +96,8 @@ impl Config {
     /// # Errors
     /// `config.invalid`, naming the key.
     pub fn check(&self) -> Result<(), Error> {
-        if self.images.is_empty() {
-            return Err(invalid("images", "names no image"));
+        if self.images.is_empty() && self.compose.is_empty() {
+            return Err(invalid("images", "names no image, and there is no `compose`"));
         }
         if !is_tag(&self.tag) {
             let text = format!(
@@ -85,25 +106,62 @@ impl Config {
             );
             return Err(invalid("tag", &text));
         }
+        if let Some(prefix) = self.push_to.as_deref().filter(|prefix| !is_prefix(prefix)) {
+            let text =
+                format!("`{prefix}` is not a registry like `registry.example.com` or `127.0.0.1:5000/team`");
+            return Err(invalid("push-to", &text));
+        }
         for (name, image) in &self.images {
-            let at = |key: &str| format!("images.{name}.archive.{key}");
             if !is_name(name) {
                 let text = "is not an image name (lower-case letters and digits, joined by `.`, `_` or `-`; 80 at most)";
                 return Err(invalid(&format!("images.{name}"), text));
             }
-            if image.archive.layers.is_empty() {
-                return Err(invalid(&at("layers"), "holds no layer"));
+            match (&image.archive, &image.context) {
+                (Some(archive), None) => archive.check(name)?,
+                (None, Some(_)) => {}
+                _ => {
+                    let text =
+                        "is not exactly one of `context` (built by the container engine) and `archive`";
+                    return Err(invalid(&format!("images.{name}"), text));
+                }
             }
-            Platform::parse(&image.archive.platform).map_err(|text| invalid(&at("platform"), &text))?;
-            if !is_instant(&image.archive.created) {
-                return Err(invalid(
-                    &at("created"),
-                    "is not a time like `1970-01-01T00:00:00Z`",
-                ));
+            let repository = image.repository.as_deref().filter(|text| !is_repository(text));
+            if let Some(text) = repository {
+                let text = format!("`{text}` is not the name of an image, without registry and tag");
+                return Err(invalid(&format!("images.{name}.repository"), &text));
             }
-            for port in &image.archive.exposed_ports {
-                port_key(port).map_err(|text| invalid(&at("exposed-ports"), &text))?;
-            }
+        }
+        Ok(())
+    }
+
+    /// The images that are put together without a container engine.
+    pub(crate) fn archives(&self) -> impl Iterator<Item = (&String, &Archive)> {
+        self.images
+            .iter()
+            .filter_map(|(name, image)| Some((name, image.archive.as_ref()?)))
+    }
+
+    /// Whether the container engine has anything to do.
+    pub(crate) fn needs_engine(&self) -> bool {
+        !self.compose.is_empty() || self.images.values().any(|image| image.context.is_some())
+    }
+}
+
+impl Archive {
+    fn check(&self, name: &str) -> Result<(), Error> {
+        let at = |key: &str| format!("images.{name}.archive.{key}");
+        if self.layers.is_empty() {
+            return Err(invalid(&at("layers"), "holds no layer"));
+        }
+        Platform::parse(&self.platform).map_err(|text| invalid(&at("platform"), &text))?;
+        if !is_instant(&self.created) {
+            return Err(invalid(
+                &at("created"),
+                "is not a time like `1970-01-01T00:00:00Z`",
+            ));
+        }
+        for port in &self.exposed_ports {
+            port_key(port).map_err(|text| invalid(&at("exposed-ports"), &text))?;
         }
         Ok(())
     }
@@ -180,6 +238,21 @@ fn is_tag(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// `registry[:port][/path]`: what stands before an image's name.
+fn is_prefix(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'[' | b']');
+    !text.is_empty()
+        && text
+            .split('/')
+            .enumerate()
+            .all(|(at, part)| !part.is_empty() && part.bytes().all(allowed) && (at == 0 || is_name(part)))
+}
+
+/// An image's name without registry, tag and digest.
+pub(crate) fn is_repository(text: &str) -> bool {
+    text.split('/').all(is_name)
 }
 
 fn is_instant(text: &str) -> bool {

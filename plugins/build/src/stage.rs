@@ -1,4 +1,4 @@
-//! A checked `with:` block into images: every layer and every base first, then one artifact per image.
+//! The archives of a checked `with:` block into images: every layer and every base first, then one artifact per image.
 //!
 //! Files are read through the standard library (the sandbox decides which exist); everything else comes through
 //! [`Workshop`]. Nothing is published before all images are known to be complete.
@@ -46,15 +46,15 @@ pub trait ArtifactWriter {
     fn finish(self: Box<Self>) -> Result<Artifact, Error>;
 }
 
-/// Builds every image, with layers packed in `scratch`.
+/// Builds every archive, with layers packed in `scratch`.
 ///
 /// # Errors
 /// `config.invalid`, `build.*`, `storage.failed`, `cancelled` and those of the artifact store.
 pub fn run(config: &Config, scratch: &Path, workshop: &mut dyn Workshop) -> Result<Outcome, Error> {
     config.check()?;
     let mut images = Vec::new();
-    for (name, image) in &config.images {
-        images.push((name, prepare(name, &image.archive, scratch, workshop)?));
+    for (name, archive) in config.archives() {
+        images.push((name, prepare(name, archive, scratch, workshop)?));
     }
     let mut outputs = BTreeMap::new();
     for (name, image) in &images {
@@ -85,7 +85,7 @@ pub fn plan(config: &Config) -> Result<Vec<Effect>, Error> {
         capability: Some("artifacts.write".to_owned()),
         value: Some(artifact_name(name)),
     };
-    Ok(config.images.keys().map(effect).collect())
+    Ok(config.archives().map(|(name, _)| effect(name)).collect())
 }
 
 fn prepare(

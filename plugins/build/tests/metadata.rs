@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use windlass_guest::metadata::Metadata;
-use windlass_plugin_build::config::{Archive, Config, Image, LayerSource};
+use windlass_plugin_build::config::{Archive, Config, Image, LayerSource, Registry};
 
 const TEXT: &str = include_str!("../plugin.json");
 
@@ -16,7 +16,7 @@ fn the_examples_are_valid_and_parse() {
         let config: Config = serde_json::from_value(example.clone()).expect("the example parses");
         assert_eq!(config.check(), Ok(()));
     }
-    assert_eq!(Metadata::parse(TEXT).examples_parse::<Config>(), 2);
+    assert_eq!(Metadata::parse(TEXT).examples_parse::<Config>(), 4);
 }
 
 #[test]
@@ -28,5 +28,6 @@ fn every_key_of_the_code_is_a_described_key_of_the_schema() {
     metadata.describes_fields_of::<Archive>(&format!("{image}/properties/archive"));
     metadata
         .describes_fields_of::<LayerSource>(&format!("{image}/properties/archive/properties/layers/items"));
+    metadata.describes_fields_of::<Registry>("/schema/properties/registry");
     metadata.is_fully_described();
 }
