@@ -4,11 +4,14 @@ use crate::config::{Expect, Kind};
 use crate::stage::Ports;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+use windlass_guest::containers::Container;
 use windlass_guest::http::{Request, Response};
 use windlass_guest::{Error, duration};
 
 /// How much of a body is shown.
 const SHOWN_BODY: usize = 512;
+/// How much of a container's output is shown.
+const SHOWN_LINES: u32 = 20;
 /// How much of a file is looked at.
 const FILE_LIMIT: u64 = 1024 * 1024;
 /// Headers that open doors: their values are not shown.
@@ -59,6 +62,12 @@ pub(crate) fn attempt(kind: &Kind<'_>, timeout: Duration, ports: &mut impl Ports
                 None,
                 compare(query, rows.rows.first().and_then(|row| row.first()), *equals)?,
             )
+        }
+        Kind::Container { service } => {
+            let containers = ports
+                .containers(service)
+                .map_err(|cause| unanswered(&format!("looking at {service}"), cause))?;
+            (None, well(service, &containers, ports)?)
         }
         Kind::File { path, contains } => {
             let data = ports
@@ -144,6 +153,39 @@ fn search(path: &str, data: &[u8], wanted: Option<&str>) -> Result<String, Error
     }
     Err(failed(format!("{path} does not contain `{wanted}`"))
         .with_details(json!({ "reply": beginning(data) })))
+}
+
+/// Every container of a service has to run and be healthy, and there has to be one.
+fn well(service: &str, containers: &[Container], ports: &mut impl Ports) -> Result<String, Error> {
+    let containers: Vec<&Container> = containers.iter().filter(|found| !found.one_off).collect();
+    if containers.is_empty() {
+        return Err(failed(format!("{service} has no container")));
+    }
+    let Some(ill) = containers.iter().find(|found| !found.is_healthy()) else {
+        let health = containers.iter().any(|found| found.health == "healthy");
+        let word = if health { "healthy" } else { "running" };
+        return Ok(match containers.len() {
+            1 => word.to_owned(),
+            many => format!("all {many} {word}"),
+        });
+    };
+    let state = match ill.state.as_str() {
+        "running" => ill.health.clone(),
+        "exited" | "dead" => format!("{} with status {}", ill.state, ill.exit_code),
+        other => other.to_owned(),
+    };
+    let log = ports.output(&ill.id, SHOWN_LINES).unwrap_or_default();
+    let message = format!("`{}` of {service} is {state}, expected healthy", ill.name);
+    Err(failed(message).with_details(json!({ "container": ill.name, "state": state, "log": log.trim_end() })))
+}
+
+/// The last output of the newest container of a service; nothing where that cannot be had: the check has failed already, and for another reason.
+pub(crate) fn last_output(service: &str, ports: &mut impl Ports) -> String {
+    let containers = ports.containers(service).unwrap_or_default();
+    let newest = containers.iter().rev().find(|found| !found.one_off);
+    newest
+        .and_then(|found| ports.output(&found.id, SHOWN_LINES).ok())
+        .map_or_else(String::new, |log| log.trim_end().to_owned())
 }
 
 /// A field by JSON pointer or dotted name.

@@ -36,6 +36,14 @@ pub(crate) struct Check {
     equals: Option<Value>,
     file: Option<String>,
     contains: Option<String>,
+    container: Option<String>,
+    /// Whose last output is shown when another check of it fails.
+    pub(crate) logs: Option<String>,
+    pub(crate) retries: Option<u32>,
+    #[serde(deserialize_with = "duration::deserialize_option")]
+    pub(crate) delay: Option<Duration>,
+    #[serde(deserialize_with = "duration::deserialize_option")]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// What a reply has to be like.
@@ -69,6 +77,10 @@ pub(crate) enum Kind<'a> {
         path: &'a str,
         contains: Option<&'a str>,
     },
+    /// `service`, or `project/service`.
+    Container {
+        service: &'a str,
+    },
 }
 
 impl Default for Expect {
@@ -88,20 +100,20 @@ impl Check {
     /// # Errors
     /// `config.invalid` where the schema let something pass that means nothing.
     pub(crate) fn kind(&self, name: &str) -> Result<Kind<'_>, Error> {
-        match (&self.http, &self.tcp, &self.sql, &self.file) {
-            (Some(url), None, None, None) => Ok(Kind::Http {
+        match (&self.http, &self.tcp, &self.sql, &self.file, &self.container) {
+            (Some(url), None, None, None, None) => Ok(Kind::Http {
                 url,
                 headers: &self.headers,
                 expect: &self.expect,
             }),
-            (None, Some(target), None, None) => {
+            (None, Some(target), None, None, None) => {
                 let (host, port) = host_and_port(target).ok_or_else(|| {
                     Error::config(format!("check `{name}`: `{target}` is not a host and a port"))
                         .help("write host:port, for example redis:6379")
                 })?;
                 Ok(Kind::Tcp { host, port })
             }
-            (None, None, Some(url), None) => {
+            (None, None, Some(url), None, None) => {
                 let query = self.query.as_deref().ok_or_else(|| {
                     Error::config(format!("check `{name}` has `sql` and no `query`"))
                         .help("add query: SELECT 1")
@@ -112,12 +124,13 @@ impl Check {
                     equals: self.equals.as_ref(),
                 })
             }
-            (None, None, None, Some(path)) => Ok(Kind::File {
+            (None, None, None, Some(path), None) => Ok(Kind::File {
                 path,
                 contains: self.contains.as_deref(),
             }),
+            (None, None, None, None, Some(service)) => Ok(Kind::Container { service }),
             _ => Err(Error::config(format!(
-                "check `{name}` is not exactly one of http, tcp, sql and file"
+                "check `{name}` is not exactly one of http, tcp, sql, file and container"
             ))
             .help("make a check of its own for each of them")),
         }
@@ -188,7 +201,7 @@ mod tests {
         metadata.describes_fields_of::<Check>(check);
         metadata.describes_fields_of::<Expect>(&format!("{check}/properties/expect"));
         metadata.is_fully_described();
-        assert_eq!(metadata.examples_parse::<Config>(), 2);
+        assert_eq!(metadata.examples_parse::<Config>(), 3);
     }
 
     #[test]
@@ -228,6 +241,11 @@ mod tests {
             None,
         );
         check(json!({"file": "/x"}), None);
+        check(json!({"container": "team/backend"}), None);
+        check(
+            json!({"container": "backend", "http": "http://x"}),
+            Some("not exactly one"),
+        );
         check(json!({}), Some("not exactly one"));
         check(json!({"file": "/x", "tcp": "x:1"}), Some("not exactly one"));
         check(json!({"sql": "sqlite:///x"}), Some("no `query`"));

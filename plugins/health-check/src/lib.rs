@@ -7,6 +7,7 @@ mod stage;
 
 use std::io::Read;
 use std::time::{Duration, Instant};
+use windlass_guest::containers::{self, Container};
 use windlass_guest::http::{Request, Response};
 use windlass_guest::log::Level;
 use windlass_guest::{Error, Outcome, Stage, context, log, sql, tcp};
@@ -57,6 +58,17 @@ impl stage::Ports for Host {
         let mut data = Vec::new();
         std::fs::File::open(path)?.take(limit).read_to_end(&mut data)?;
         Ok(data)
+    }
+
+    fn containers(&mut self, service: &str) -> Result<Vec<Container>, Error> {
+        match service.contains('/') {
+            true => containers::list(service),
+            false => containers::list(&format!("{}/{service}", context::pipeline())),
+        }
+    }
+
+    fn output(&mut self, container: &str, lines: u32) -> Result<String, Error> {
+        containers::logs(container, lines)
     }
 
     fn clock(&mut self) -> Duration {

@@ -10,6 +10,7 @@ struct Script {
     rows: VecDeque<Result<Value, Error>>,
     connections: VecDeque<Result<(), Error>>,
     file: Option<&'static str>,
+    containers: VecDeque<Vec<Container>>,
     remaining: Option<Duration>,
     asked: Vec<Request>,
     slept: Vec<Duration>,
@@ -45,6 +46,15 @@ impl Ports for Script {
         self.file
             .map(|text| text.as_bytes().to_vec())
             .ok_or(std::io::ErrorKind::NotFound.into())
+    }
+
+    fn containers(&mut self, service: &str) -> Result<Vec<Container>, Error> {
+        assert_eq!(service, "team/backend");
+        Ok(self.containers.pop_front().expect("one look too many"))
+    }
+
+    fn output(&mut self, container: &str, _: u32) -> Result<String, Error> {
+        Ok(format!("Traceback of {container}\nboom\n"))
     }
 
     fn clock(&mut self) -> Duration {
@@ -375,4 +385,126 @@ fn all_checks_are_understood_before_the_first_is_made() {
     let config = json!({"checks": {"a": {"tcp": "redis:6379"}, "b": {"sql": "sqlite:///x"}}});
     let error = run(&serde_json::from_value(config).unwrap(), &mut Script::default()).unwrap_err();
     assert_eq!(error.code, "config.invalid");
+}
+
+fn container(state: &str, health: &str) -> Container {
+    Container {
+        id: "id1".into(),
+        name: "team-backend-1".into(),
+        state: state.into(),
+        health: health.into(),
+        exit_code: 3,
+        ..Container::default()
+    }
+}
+
+#[test]
+fn containers_have_to_be_healthy_every_one() {
+    let look = |containers: Vec<Container>| {
+        let mut script = Script {
+            containers: [containers].into(),
+            ..Script::default()
+        };
+        play(
+            json!({"container": "team/backend", "retries": 1}),
+            json!({}),
+            &mut script,
+        )
+        .map_or_else(|error| error.message, |_| script.log[0].1.clone())
+    };
+    let well = || container("running", "healthy");
+    let task = || Container {
+        one_off: true,
+        ..container("exited", "none")
+    };
+    assert_eq!(look(vec![well()]), "✓ web: healthy in 7 ms");
+    assert_eq!(
+        look(vec![container("running", "none"), task()]),
+        "✓ web: running in 7 ms"
+    );
+    assert_eq!(look(vec![well(), well()]), "✓ web: all 2 healthy in 7 ms");
+    assert_eq!(look(vec![task()]), "check `web`: team/backend has no container");
+    let output = "; the last of its output:\nTraceback of id1\nboom";
+    assert_eq!(
+        look(vec![well(), container("running", "unhealthy")]),
+        format!("check `web`: `team-backend-1` of team/backend is unhealthy, expected healthy{output}")
+    );
+    assert_eq!(
+        look(vec![container("exited", "none")]),
+        format!(
+            "check `web`: `team-backend-1` of team/backend is exited with status 3, expected healthy{output}"
+        )
+    );
+}
+
+#[test]
+fn a_check_has_its_own_patience_and_shows_whose_output_it_is_told_to() {
+    let mut script = Script {
+        replies: [reply(500, &[], ""), reply(500, &[], "")].into(),
+        containers: [vec![container("running", "none")]].into(),
+        ..Script::default()
+    };
+    let check = json!({
+        "http": "http://backend.team.compose:8000/health", "logs": "team/backend", "retries": 2, "delay": "1s", "timeout": "10s",
+    });
+    let error = play(check, json!({}), &mut script).unwrap_err();
+    assert_eq!(
+        error.message,
+        "check `web`: GET http://backend.team.compose:8000/health -> 500, expected 200 (after 2 tries); the last of its output:\n\
+         Traceback of id1\nboom"
+    );
+    assert_eq!(script.slept, [Duration::from_secs(1)]);
+    assert_eq!(script.asked[0].timeout, Duration::from_secs(10));
+}
+
+/// Both checks of the guide's `health_check.py`, as a pipeline says them.
+#[test]
+fn the_guides_checks_pass_and_fail_as_the_guide_has_them() {
+    let config = || {
+        let endpoint = |path: &str| {
+            json!({
+                "http": format!("https://host{path}"), "headers": {"authorization": "Bearer wlsec_1"},
+                "expect": {"status": [200, 401]}, "retries": 1, "timeout": "10s",
+            })
+        };
+        json!({"checks": {
+            "health": {"http": "https://host/health", "expect": {"json": {"status": "healthy"}}},
+            "projects": endpoint("/api/v1/projects"),
+            "me": endpoint("/api/v1/users/me"),
+            "sync": endpoint("/api/v1/sync/connection/status"),
+        }})
+    };
+    let healthy = || reply(200, &[], r#"{"status": "healthy"}"#);
+    let run_guide = |replies: Vec<Result<Response, Error>>| {
+        let mut script = Script {
+            replies: replies.into(),
+            ..Script::default()
+        };
+        let outcome = run(&serde_json::from_value(config()).unwrap(), &mut script);
+        (outcome.map_err(|error| error.message), script)
+    };
+    let (outcome, script) = run_guide(vec![
+        reply(200, &[], r#"{"status": "starting"}"#),
+        healthy(),
+        reply(200, &[], "[]"),
+        reply(401, &[], ""),
+        reply(200, &[], "{}"),
+    ]);
+    assert_eq!(outcome.unwrap().summary, "4 checks passed");
+    assert_eq!(script.slept, [Duration::from_secs(10)]);
+    let timeouts: Vec<u64> = script.asked.iter().map(|asked| asked.timeout.as_secs()).collect();
+    assert_eq!(timeouts, [5, 5, 10, 10, 10]);
+
+    // The guide does not try an endpoint again.
+    let (outcome, _) = run_guide(vec![healthy(), reply(301, &[("location", "/login")], "")]);
+    assert_eq!(
+        outcome.unwrap_err(),
+        "check `me`: GET https://host/api/v1/users/me -> 301 Location: /login, expected 200 or 401"
+    );
+    let (outcome, script) = run_guide((0..30).map(|_| reply(503, &[], "")).collect());
+    assert_eq!(
+        outcome.unwrap_err(),
+        "check `health`: GET https://host/health -> 503, expected 200 (after 30 tries)"
+    );
+    assert_eq!(script.slept, [Duration::from_secs(10); 29]);
 }
