@@ -63,9 +63,11 @@ impl Config {
             return Err(Error::config("`to` names the same directory twice")
                 .help("a second copy is worth something on another disk only"));
         }
-        self.sources
-            .iter()
-            .try_for_each(|(name, source)| check_outside(name, source, &targets))
+        self.sources.iter().try_for_each(|(name, source)| {
+            source
+                .check(name)
+                .and_then(|()| check_outside(name, source, &targets))
+        })
     }
 
     fn check_keep(&self) -> Result<(), Error> {

@@ -7,10 +7,11 @@
 pub mod config;
 mod retention;
 pub mod stage;
+mod take;
 mod write;
 
 use windlass_backup_format::host::Sandbox;
-use windlass_guest::{Effect, Error, Outcome, Planner, Stage};
+use windlass_guest::{Effect, Error, Outcome, PastEffect, Planner, Reconciler, Stage, Verdict};
 
 use config::Config;
 
@@ -31,4 +32,14 @@ impl Planner for Backup {
     }
 }
 
-windlass_guest::export!(Backup, metadata: "../plugin.json", planner);
+impl Reconciler for Backup {
+    /// What a copy into a program was cut off in is scratch of that attempt: the next one begins with its own.
+    fn reconcile(_: Config, effect: PastEffect) -> Result<Verdict, Error> {
+        Ok(match effect.function.as_str() {
+            "flow.copy" => Verdict::NotDone,
+            _ => Verdict::Unknown,
+        })
+    }
+}
+
+windlass_guest::export!(Backup, metadata: "../plugin.json", planner, reconciler);

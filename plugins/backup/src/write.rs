@@ -9,13 +9,14 @@ use std::path::Path;
 
 use serde_json::json;
 use windlass_backup_format::host::{Host, Sink, Source, check_cancelled};
-use windlass_backup_format::location::Location;
+use windlass_backup_format::location::{Kind, Location};
 use windlass_backup_format::manifest::{Compression, Record};
 use windlass_backup_format::prove::{Doubt, prove};
 use windlass_guest::Error;
 use windlass_guest::flow::Options;
 
 use crate::config::Config;
+use crate::take::{self, Taken};
 
 /// Backs every source up into `directory`, which is removed again when one of them fails.
 ///
@@ -31,7 +32,7 @@ pub(crate) fn sources(
     for (name, location) in &config.sources {
         let written = check_cancelled(host)
             .and_then(|()| source(name, &location.resolved(), config.compress, directory, host))
-            .and_then(|record| verified(name, record, config.verify, directory, host));
+            .and_then(|taken| verified(name, taken, &location.resolved(), config.verify, directory, host));
         match written {
             Ok(record) => records.insert(name.clone(), record),
             Err(error) => {
@@ -49,20 +50,24 @@ fn source(
     compression: Compression,
     directory: &str,
     host: &mut dyn Host,
-) -> Result<Record, Error> {
-    if let Location::Directory(path) = location {
-        check_directory(name, path)?;
-    }
-    let kind = location.kind();
-    let file = Record::file_name(name, kind, compression);
+) -> Result<Taken, Error> {
+    let file = Record::file_name(name, location.kind(), compression);
     let place = format!("{directory}/{file}");
     let options = Options {
         compress: compression.for_flow(),
         ..Options::default()
     };
-    let copied = host
-        .copy(location.source(), Sink::File(&place), &options)
-        .map_err(|error| error.context(format!("backing up `{name}`")))?;
+    let to = Sink::File(&place);
+    let taken = match location {
+        Location::Sqlite(url) => host.copy(Source::Sqlite(url), to, &options).map(Taken::from),
+        Location::Directory(path) => check_directory(name, path)
+            .and_then(|()| host.copy(Source::Directory(path), to, &options).map(Taken::from)),
+        Location::Postgres(postgres) => take::postgres(name, postgres, to, &options, host),
+        Location::Redis(redis) => take::redis(name, redis, to, &options, host),
+        Location::ContainerPath(inside) => take::directory(name, inside, to, &options, host),
+    };
+    let taken = taken.map_err(|error| error.context(format!("backing up `{name}`")))?;
+    let copied = &taken.copied;
     if copied.bytes_in == 0 {
         return Err(empty(name, "gave no bytes"));
     }
@@ -70,53 +75,78 @@ fn source(
         "{name}: {} bytes, {} in {file}",
         copied.bytes_in, copied.bytes_out
     ));
-    Ok(Record {
-        kind,
+    let record = Record {
+        kind: location.kind(),
         file,
         compression,
         size: copied.bytes_out,
-        sha256: copied.sha256_out,
+        sha256: copied.sha256_out.clone(),
         content_size: copied.bytes_in,
-        content_sha256: copied.sha256_in,
-        tables: None,
+        content_sha256: copied.sha256_in.clone(),
+        tables: taken.exact.clone(),
+    };
+    Ok(Taken {
+        record: Some(record),
+        ..taken
     })
 }
 
 fn verified(
     name: &str,
-    mut record: Record,
+    taken: Taken,
+    location: &Location,
     wanted: bool,
     directory: &str,
     host: &mut dyn Host,
 ) -> Result<Record, Error> {
+    let Taken { record, seen, .. } = taken;
+    let mut record = record.expect("`source` has described it");
     if !wanted {
         return Ok(record);
     }
-    record.tables = match prove(host, directory, name, &record) {
+    let unverified = |reason: String, file: &str| {
+        let message = format!("the backup of `{name}` cannot be restored: {reason}");
+        Error::new("backup.unverified", message)
+            .with_details(json!({ "source": name, "file": file }))
+            .help("nothing was published and older backups are untouched; look at the disk and at the source")
+    };
+    record.tables = match prove(host, directory, name, &record, location) {
         Ok(tables) => tables,
         Err(Doubt::Failed(error)) => return Err(error.context(format!("verifying the backup of `{name}`"))),
-        Err(Doubt::Damaged(reason)) => {
-            let message = format!("the backup of `{name}` cannot be restored: {reason}");
-            return Err(Error::new("backup.unverified", message)
-                .with_details(json!({ "source": name, "file": record.file }))
-                .help("nothing was published and older backups are untouched; look at the disk and at the source"));
-        }
+        Err(Doubt::Damaged(reason)) => return Err(unverified(reason, &record.file)),
     };
+    if let Some(missing) = seen.iter().find(|table| !holds(&record, table)) {
+        return Err(unverified(format!("{missing} is missing in it"), &record.file));
+    }
     match &record.tables {
-        Some(tables) if tables.is_empty() => Err(empty(name, "is a database without a table")),
+        Some(tables) if tables.is_empty() && location.kind() != Kind::Redis => {
+            Err(empty(name, "is a database without a table"))
+        }
         Some(tables) => {
             let rows = tables.values().fold(0_u64, |sum, rows| sum.saturating_add(*rows));
-            host.info(&format!(
-                "{name}: restored and compared, {} tables with {rows} rows",
-                tables.len()
-            ));
+            let what = match location.kind() {
+                Kind::Redis => format!("{rows} keys"),
+                _ => format!("{} tables with {rows} rows", tables.len()),
+            };
+            host.info(&format!("{name}: restored and compared, {what}"));
             Ok(record)
         }
         None => {
-            host.info(&format!("{name}: restored and compared"));
+            let done = match location.kind() {
+                Kind::ContainerPath => "read back and compared",
+                _ => "restored and compared",
+            };
+            host.info(&format!("{name}: {done}"));
             Ok(record)
         }
     }
+}
+
+fn holds(record: &Record, table: &str) -> bool {
+    record
+        .tables
+        .as_ref()
+        .is_some_and(|tables| tables.contains_key(table))
 }
 
 /// Copies the files of a finished backup from one directory to another, which is removed again when that fails.
@@ -202,7 +232,7 @@ fn check_directory(name: &str, path: &str) -> Result<(), Error> {
     }
 }
 
-fn empty(name: &str, how: &str) -> Error {
+pub(crate) fn empty(name: &str, how: &str) -> Error {
     Error::new(
         "backup.empty",
         format!("the source `{name}` {how}: there is nothing to back up"),

@@ -33,6 +33,9 @@ impl Config {
             return Err(Error::config("`into` names nothing to restore"));
         }
         self.into.keys().try_for_each(|name| check_name("into", name))?;
+        self.into
+            .iter()
+            .try_for_each(|(name, location)| location.check(name))?;
         if let Some(id) = self.id.as_deref().filter(|id| !id::is_id(id)) {
             return Err(
                 Error::config(format!("`id: {id}` is not the id of a backup")).help(

@@ -8,9 +8,10 @@ mod choose;
 pub mod config;
 pub mod stage;
 mod target;
+mod write;
 
 use windlass_backup_format::host::Sandbox;
-use windlass_guest::{Effect, Error, Outcome, Planner, Stage};
+use windlass_guest::{Effect, Error, Outcome, PastEffect, Planner, Reconciler, Stage, Verdict};
 
 use config::Config;
 
@@ -31,4 +32,14 @@ impl Planner for Restore {
     }
 }
 
-windlass_guest::export!(Restore, metadata: "../plugin.json", planner);
+impl Reconciler for Restore {
+    /// What a copy into a program was cut off in is a database that only that attempt knew, and scratch: the next attempt begins with its own.
+    fn reconcile(_: Config, effect: PastEffect) -> Result<Verdict, Error> {
+        Ok(match effect.function.as_str() {
+            "flow.copy" => Verdict::NotDone,
+            _ => Verdict::Unknown,
+        })
+    }
+}
+
+windlass_guest::export!(Restore, metadata: "../plugin.json", planner, reconciler);

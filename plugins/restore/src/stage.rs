@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use windlass_backup_format::host::{Host, Source, check_cancelled};
+use windlass_backup_format::host::{Host, check_cancelled};
 use windlass_backup_format::location::Location;
 use windlass_backup_format::manifest::{Manifest, Record};
 use windlass_backup_format::prove::{Doubt, prove};
 use windlass_backup_format::shelf;
-use windlass_guest::flow::Options;
 use windlass_guest::{Effect, Error, Outcome};
 
 use crate::choose::choose;
 use crate::config::Config;
 use crate::target::{self, Found};
+use crate::write::Write;
 
 /// Restores everything `into` names, or writes nothing at all.
 ///
@@ -56,11 +56,7 @@ pub fn plan(config: &Config) -> Result<Vec<Effect>, Error> {
     let word = if config.replace { "replace" } else { "fill" };
     let effect = |(name, location): (&String, &Location)| Effect {
         action: "update",
-        target: match location.resolved() {
-            Location::Directory(path) => path,
-            // The URL may hold a password.
-            Location::Sqlite(_) => format!("the database of `{name}`"),
-        },
+        target: location.resolved().shown(name),
         summary: format!("{word} with `{name}` of the backup {}", manifest.id),
         capability: None,
         value: None,
@@ -91,7 +87,7 @@ fn wanted<'a>(config: &'a Config, manifest: &'a Manifest, found: &BTreeMap<&str,
 /// Digest of the file, of what is in it, and a restore into scratch.
 fn check(one: &Wanted<'_>, directory: &str, host: &mut dyn Host) -> Result<(), Error> {
     check_cancelled(host)?;
-    match prove(host, directory, one.name, one.record) {
+    match prove(host, directory, one.name, one.record, &one.location) {
         Ok(_) => {
             host.info(&format!("{}: checked", one.name));
             Ok(())
@@ -112,14 +108,13 @@ fn check(one: &Wanted<'_>, directory: &str, host: &mut dyn Host) -> Result<(), E
 }
 
 fn write(one: &Wanted<'_>, directory: &str, replace: bool, host: &mut dyn Host) -> Result<(), Error> {
-    let options = Options {
-        decompress: one.record.compression.for_flow(),
-        expect: Some(one.record.sha256.clone()),
+    let write = Write {
+        name: one.name,
+        file: format!("{directory}/{}", one.record.file),
+        record: one.record,
         replace,
-        ..Options::default()
     };
-    let file = format!("{directory}/{}", one.record.file);
-    host.copy(Source::File(&file), one.location.sink(), &options)?;
+    write.perform(&one.location, host)?;
     host.info(&format!(
         "{}: restored {} bytes",
         one.name, one.record.content_size
@@ -129,6 +124,9 @@ fn write(one: &Wanted<'_>, directory: &str, replace: bool, host: &mut dyn Host) 
 
 /// The host's error, with what is restored and what is not. Each target is whole: the old or the new.
 fn incomplete(error: Error, done: &[&str], failed: &str, all: usize) -> Error {
+    if done.is_empty() && error.code == "restore.incomplete" {
+        return error.context(format!("restoring `{failed}`"));
+    }
     if done.is_empty() {
         return error.context(format!("restoring `{failed}`; nothing was written"));
     }

@@ -7,14 +7,16 @@ use std::fs;
 use std::io;
 
 use serde_json::json;
-use windlass_backup_format::host::{Host, Sink};
+use windlass_backup_format::host::{Host, Sink, Source};
 use windlass_backup_format::location::Location;
 use windlass_backup_format::manifest::{Manifest, Record};
+use windlass_backup_format::postgres::Postgres;
 use windlass_backup_format::prove;
 use windlass_guest::Error;
 use windlass_guest::flow::Options;
 
 use crate::config::Config;
+use crate::write;
 
 /// What is at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,19 +66,51 @@ pub(crate) fn inspect<'a>(
 }
 
 fn look(location: &Location, record: &Record, host: &mut dyn Host) -> Result<Found, Error> {
-    let empty = match location {
-        Location::Directory(path) => is_empty_directory(path)?,
-        Location::Sqlite(url) => is_empty_database(url, host)?,
+    let (empty, source) = match location {
+        Location::Directory(path) => (is_empty_directory(path)?, Source::Directory(path)),
+        Location::Sqlite(url) => (is_empty_database(url, host)?, Source::Sqlite(url)),
+        Location::Postgres(postgres) => return look_at_postgres(postgres, record, host),
+        Location::Redis(redis) => {
+            let id = redis.find(host)?;
+            let keys = redis.contents(host, &id)?.keys;
+            return Ok(if keys.values().all(|count| *count == 0) {
+                Found::Empty
+            } else {
+                Found::Other
+            });
+        }
+        Location::ContainerPath(inside) => {
+            let id = inside.find(host)?;
+            let is_empty = inside.is_empty(host, &id)?.unwrap_or(true);
+            return Ok(if is_empty { Found::Empty } else { Found::Other });
+        }
     };
     if empty {
         return Ok(Found::Empty);
     }
     // Whatever cannot be read as a backup would be is something else.
     let digest = host
-        .copy(location.source(), Sink::Nowhere, &Options::default())
+        .copy(source, Sink::Nowhere, &Options::default())
         .map(|copied| copied.sha256_in);
     Ok(if digest.is_ok_and(|digest| digest == record.content_sha256) {
         Found::Same
+    } else {
+        Found::Other
+    })
+}
+
+fn look_at_postgres(postgres: &Postgres, record: &Record, host: &mut dyn Host) -> Result<Found, Error> {
+    let id = postgres.find(host)?;
+    if !postgres.exists(host, &id)? {
+        return Ok(Found::Empty);
+    }
+    // An attempt of this run that was cut off behind the exchange left its mark.
+    if postgres.mark(host, &id)? == write::mark(record, host) {
+        return Ok(Found::Same);
+    }
+    let tables = postgres.tables(host, &id, &postgres.database)?;
+    Ok(if tables.is_empty() {
+        Found::Empty
     } else {
         Found::Other
     })

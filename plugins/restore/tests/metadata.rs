@@ -1,7 +1,10 @@
 //! `plugin.json` says exactly what the code reads: its examples are valid and parse, and every key is described.
 
 use serde_json::{Value, json};
+use windlass_backup_format::inside::Inside;
 use windlass_backup_format::location::Location;
+use windlass_backup_format::postgres::Postgres;
+use windlass_backup_format::redis::Redis;
 use windlass_guest::metadata::Metadata;
 use windlass_plugin_restore::config::Config;
 
@@ -16,15 +19,16 @@ fn metadata_and_code_tell_the_same_story() {
         assert!(validator.is_valid(example), "{example}");
     }
     let metadata = Metadata::parse(TEXT);
-    assert_eq!(metadata.examples_parse::<Config>(), 2);
+    assert_eq!(metadata.examples_parse::<Config>(), 3);
     metadata.describes_fields_of::<Config>("/schema");
     metadata.is_fully_described();
-    let kinds = &schema["properties"]["into"]["additionalProperties"]["properties"];
-    for kind in kinds.as_object().expect("targets have properties").keys() {
-        assert!(
-            serde_json::from_value::<Location>(json!({ kind: "x" })).is_ok(),
-            "{kind}"
-        );
+    let kinds = "/schema/properties/into/additionalProperties/properties";
+    metadata.describes_fields_of::<Postgres>(&format!("{kinds}/postgres"));
+    metadata.describes_fields_of::<Redis>(&format!("{kinds}/redis"));
+    metadata.describes_fields_of::<Inside>(&format!("{kinds}/container-path"));
+    for kind in ["sqlite", "directory"] {
+        let location = serde_json::from_value::<Location>(json!({ kind: "x" }));
+        assert!(location.is_ok(), "{kind}");
     }
     let wrong = json!({ "from": "x", "id": "../x", "into": { "a": { "directory": "b" } } });
     assert!(!validator.is_valid(&wrong));

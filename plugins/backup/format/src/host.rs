@@ -4,31 +4,60 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use windlass_guest::containers::Program;
 use windlass_guest::flow::{self, Copied, Options};
 use windlass_guest::sql::{self, Rows};
 use windlass_guest::{Error, context, log};
 
+use crate::engine::Engine;
+
 /// Where bytes come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Source<'a> {
     File(&'a str),
     Directory(&'a str),
     Sqlite(&'a str),
     Bytes(&'a [u8]),
+    /// What a program in a container writes.
+    Program {
+        container: &'a str,
+        program: &'a Program,
+    },
+    /// A path in a container, as a tar stream.
+    Inside {
+        container: &'a str,
+        path: &'a str,
+    },
 }
 
 /// Where bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sink<'a> {
     File(&'a str),
     Directory(&'a str),
     Sqlite(&'a str),
+    /// The input of a program in a container.
+    Program {
+        container: &'a str,
+        program: &'a Program,
+    },
+    /// A directory of a container, from a tar stream.
+    Inside {
+        container: &'a str,
+        path: &'a str,
+    },
+    /// One file of a container, with its owner.
+    FileInside {
+        container: &'a str,
+        path: &'a str,
+        owner: (u32, u32),
+    },
     /// To count and digest only.
     Nowhere,
 }
 
 /// The world around a stage.
-pub trait Host {
+pub trait Host: Engine {
     /// Moves everything or publishes nothing. Digests in the answer are `sha256:<hex>`.
     ///
     /// # Errors
@@ -66,11 +95,20 @@ impl Host for Sandbox {
             Source::Directory(path) => flow::Source::directory(path)?,
             Source::Sqlite(url) => flow::Source::sqlite(url)?,
             Source::Bytes(bytes) => flow::Source::bytes(bytes)?,
+            Source::Program { container, program } => flow::Source::program(container, program)?,
+            Source::Inside { container, path } => flow::Source::container(container, path)?,
         };
         let to = match to {
             Sink::File(path) => flow::Sink::file(path)?,
             Sink::Directory(path) => flow::Sink::directory(path)?,
             Sink::Sqlite(url) => flow::Sink::sqlite(url)?,
+            Sink::Program { container, program } => flow::Sink::program(container, program)?,
+            Sink::Inside { container, path } => flow::Sink::container(container, path)?,
+            Sink::FileInside {
+                container,
+                path,
+                owner,
+            } => flow::Sink::file_in(container, path, owner)?,
             Sink::Nowhere => flow::Sink::discard(),
         };
         let mut copied = flow::copy(from, to, options)?;

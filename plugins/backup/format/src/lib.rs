@@ -7,11 +7,16 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod clock;
+pub mod engine;
 pub mod host;
 pub mod id;
+pub mod inside;
 pub mod location;
 pub mod manifest;
+pub mod postgres;
 pub mod prove;
+pub mod redis;
+pub mod service;
 pub mod shelf;
 #[cfg(feature = "testing")]
 pub mod testing;

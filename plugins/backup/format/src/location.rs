@@ -1,9 +1,11 @@
-//! What is backed up and where it is restored to: a SQLite database or a directory, as both plugins' `with:` says it.
+//! What is backed up and where it is restored to, as both plugins' `with:` says it: a database or a directory, here or in a container.
 
 use serde::{Deserialize, Serialize};
 use windlass_guest::Error;
 
-use crate::host::{Sink, Source};
+use crate::inside::Inside;
+use crate::postgres::Postgres;
+use crate::redis::Redis;
 
 /// One thing that holds data.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -13,6 +15,12 @@ pub enum Location {
     Sqlite(String),
     /// A guest path, or relative to the project's root.
     Directory(String),
+    /// A database that its server's container dumps.
+    Postgres(Postgres),
+    /// Everything a server holds.
+    Redis(Redis),
+    /// A directory inside of a container.
+    ContainerPath(Inside),
 }
 
 /// The kind of a location, as the manifest keeps it.
@@ -21,6 +29,9 @@ pub enum Location {
 pub enum Kind {
     Sqlite,
     Directory,
+    Postgres,
+    Redis,
+    ContainerPath,
 }
 
 impl Location {
@@ -28,28 +39,56 @@ impl Location {
         match self {
             Self::Sqlite(_) => Kind::Sqlite,
             Self::Directory(_) => Kind::Directory,
+            Self::Postgres(_) => Kind::Postgres,
+            Self::Redis(_) => Kind::Redis,
+            Self::ContainerPath(_) => Kind::ContainerPath,
         }
     }
 
     /// With its path as the sandbox shows it.
     pub fn resolved(&self) -> Self {
         match self {
-            Self::Sqlite(url) => Self::Sqlite(url.clone()),
             Self::Directory(path) => Self::Directory(guest_path(path)),
+            Self::ContainerPath(inside) => Self::ContainerPath(Inside {
+                path: inside.path.trim_end_matches('/').to_owned(),
+                ..inside.clone()
+            }),
+            other => other.clone(),
         }
     }
 
-    pub fn source(&self) -> Source<'_> {
+    /// For people: a URL may hold a password.
+    pub fn shown(&self, name: &str) -> String {
         match self {
-            Self::Sqlite(url) => Source::Sqlite(url),
-            Self::Directory(path) => Source::Directory(path),
+            Self::Sqlite(_) => format!("the database of `{name}`"),
+            Self::Directory(path) => path.clone(),
+            Self::Postgres(postgres) => {
+                format!("the database {} of {}", postgres.database, postgres.container)
+            }
+            Self::Redis(redis) => format!("the Redis of {}", redis.container),
+            Self::ContainerPath(inside) => format!("{} of {}", inside.path, inside.container),
         }
     }
 
-    pub fn sink(&self) -> Sink<'_> {
-        match self {
-            Self::Sqlite(url) => Sink::Sqlite(url),
-            Self::Directory(path) => Sink::Directory(path),
+    /// Everything that can be wrong with it by itself.
+    ///
+    /// # Errors
+    /// `config.invalid`.
+    pub fn check(&self, name: &str) -> Result<(), Error> {
+        match self.resolved() {
+            Self::ContainerPath(inside) => {
+                let parts = inside.path.strip_prefix('/').map(|path| path.split('/'));
+                let is_plain =
+                    parts.is_some_and(|mut parts| parts.all(|part| !["", ".", ".."].contains(&part)));
+                match is_plain {
+                    true => Ok(()),
+                    false => Err(Error::config(format!(
+                        "`{name}`: `{}` is no absolute path of a directory in a container",
+                        inside.path
+                    ))),
+                }
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -60,6 +99,9 @@ impl Kind {
         match self {
             Self::Sqlite => "a SQLite database",
             Self::Directory => "a directory",
+            Self::Postgres => "a PostgreSQL database",
+            Self::Redis => "a Redis server",
+            Self::ContainerPath => "a directory in a container",
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Record {
     /// Of what is in the file, uncompressed.
     pub content_size: u64,
     pub content_sha256: String,
-    /// Rows by table, counted in the restored copy.
+    /// Rows by table, or keys by database, counted in the restored copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<BTreeMap<String, u64>>,
 }
@@ -155,7 +155,9 @@ impl Record {
     pub fn file_name(name: &str, kind: Kind, compression: Compression) -> String {
         let form = match kind {
             Kind::Sqlite => "sqlite",
-            Kind::Directory => "tar",
+            Kind::Directory | Kind::ContainerPath => "tar",
+            Kind::Postgres => "sql",
+            Kind::Redis => "rdb",
         };
         match compression {
             Compression::Zstd => format!("{name}.{form}.zst"),
@@ -229,7 +231,7 @@ mod tests {
         check("/sources", json!({}), "no source");
         check("/sources/app/file", json!("../../etc/passwd"), "`app`");
         check("/sources/app/sha256", json!("sha256:0"), "`app`");
-        check("/sources/app/kind", json!("postgres"), "not the manifest");
+        check("/sources/app/kind", json!("mysql"), "not the manifest");
         assert!(Manifest::read("a", b"{").is_err());
     }
 }

@@ -13,6 +13,9 @@ use windlass_guest::flow::Options;
 use crate::host::{Host, Sink, Source};
 use crate::location::{Kind, Location};
 use crate::manifest::Record;
+use crate::postgres::{Postgres, scratch_name};
+use crate::redis::{self, Redis};
+use crate::service;
 
 /// Why there is no proof.
 #[derive(Debug)]
@@ -26,8 +29,8 @@ pub enum Doubt {
 /// What the manifest says about how it was proved.
 pub const HOW: &str = "read back, decompressed, restored into scratch and compared";
 
-/// Restores the file of `record` from `directory` into scratch, compares, and clears scratch again. Answers the rows by
-/// table of a database.
+/// Restores the file of `record` from `directory` into scratch, compares, and clears scratch again: here, or for what lives in a container (`location`
+/// says which) beside it. Answers the rows by table of a database.
 ///
 /// # Errors
 /// [`Doubt`].
@@ -36,38 +39,146 @@ pub fn prove(
     directory: &str,
     name: &str,
     record: &Record,
+    location: &Location,
 ) -> Result<Option<BTreeMap<String, u64>>, Doubt> {
-    let scratch = format!("{}/verify-{name}", host.scratch());
-    let place = match record.kind {
-        Kind::Sqlite => Location::Sqlite(format!("sqlite://{scratch}")),
-        Kind::Directory => Location::Directory(scratch.clone()),
-    };
-    let proved = restore(host, directory, record, &place).and_then(|()| match &place {
-        Location::Sqlite(url) => {
-            let tables = check_database(host, url)?;
-            match &record.tables {
-                Some(before) if *before != tables => {
-                    Err(Doubt::Damaged("its tables have other rows".to_owned()))
-                }
-                _ => Ok(Some(tables)),
-            }
+    let file = format!("{directory}/{}", record.file);
+    let found = match location {
+        Location::Sqlite(_) | Location::Directory(_) => {
+            let scratch = format!("{}/verify-{name}", host.scratch());
+            let proved = here(host, &file, record, &scratch);
+            clear(host, &scratch);
+            proved?
         }
-        Location::Directory(path) => check_directory(host, path, record).map(|()| None),
-    });
-    clear(host, &scratch);
-    proved
+        Location::Postgres(postgres) => Some(in_postgres(host, &file, name, record, postgres)?),
+        Location::Redis(redis) => Some(in_redis(host, &file, name, record, redis)?),
+        // What it holds only its container can tell; that it is whole, its digest.
+        Location::ContainerPath(_) => {
+            pour(host, &file, record, Sink::Nowhere)?;
+            None
+        }
+    };
+    match (&found, &record.tables) {
+        (Some(found), Some(before)) if before != found => Err(Doubt::Damaged(format!(
+            "it holds other rows: {}",
+            difference(before, found)
+        ))),
+        _ => Ok(found),
+    }
 }
 
-fn restore(host: &mut dyn Host, directory: &str, record: &Record, place: &Location) -> Result<(), Doubt> {
+fn here(
+    host: &mut dyn Host,
+    file: &str,
+    record: &Record,
+    scratch: &str,
+) -> Result<Option<BTreeMap<String, u64>>, Doubt> {
+    if record.kind == Kind::Sqlite {
+        let url = format!("sqlite://{scratch}");
+        pour(host, file, record, Sink::Sqlite(&url))?;
+        return check_database(host, &url).map(Some);
+    }
+    pour(host, file, record, Sink::Directory(scratch))?;
+    check_directory(host, scratch, record).map(|()| None)
+}
+
+fn in_postgres(
+    host: &mut dyn Host,
+    file: &str,
+    name: &str,
+    record: &Record,
+    postgres: &Postgres,
+) -> Result<BTreeMap<String, u64>, Doubt> {
+    let id = postgres.find(host).map_err(Doubt::Failed)?;
+    let scratch = scratch_name("verify", host, name);
+    postgres.create(host, &id, &scratch).map_err(Doubt::Failed)?;
+    let to = postgres.load(&scratch);
+    let restored = pour(
+        host,
+        file,
+        record,
+        Sink::Program {
+            container: &id,
+            program: &to,
+        },
+    );
+    let counted = restored.and_then(|()| {
+        let tables = postgres.tables(host, &id, &scratch);
+        tables.map_err(|error| judge(error, "the restored database"))
+    });
+    if let Err(error) = postgres.drop(host, &id, &scratch) {
+        host.warn(&format!(
+            "could not drop the scratch database {scratch}: {}",
+            error.message
+        ));
+    }
+    counted
+}
+
+fn in_redis(
+    host: &mut dyn Host,
+    file: &str,
+    name: &str,
+    record: &Record,
+    redis: &Redis,
+) -> Result<BTreeMap<String, u64>, Doubt> {
+    let id = redis.find(host).map_err(Doubt::Failed)?;
+    let scratch = format!("/tmp/windlass_verify_{}", service::tag(host, name));
+    let made = host.exec(&id, &redis::program(&["mkdir", "-p", "-m", "700", &scratch]));
+    let made = made.map_err(Doubt::Failed)?;
+    if made.exit != 0 {
+        let message = format!(
+            "cannot make {scratch} in {}: {}",
+            redis.container,
+            made.stderr.trim()
+        );
+        return Err(Doubt::Failed(Error::new("container.failed", message)));
+    }
+    let to = redis::program(&["dd", &format!("of={scratch}/dump.rdb"), "bs=64k"]);
+    let restored = pour(
+        host,
+        file,
+        record,
+        Sink::Program {
+            container: &id,
+            program: &to,
+        },
+    );
+    let found = restored.and_then(|()| {
+        redis
+            .try_out(host, &id, &scratch)
+            .map_err(|error| judge(error, &record.file))
+    });
+    if let Err(error) = host.exec(&id, &redis::program(&["rm", "-rf", &scratch])) {
+        host.warn(&format!(
+            "could not remove {scratch} in {}: {}",
+            redis.container, error.message
+        ));
+    }
+    found.map(|contents| contents.keys)
+}
+
+fn difference(before: &BTreeMap<String, u64>, found: &BTreeMap<String, u64>) -> String {
+    let names = before
+        .keys()
+        .chain(found.keys().filter(|name| !before.contains_key(*name)));
+    let differing = names.filter(|name| before.get(*name) != found.get(*name));
+    let word = |rows: Option<&u64>| rows.map_or("none".to_owned(), ToString::to_string);
+    let shown = differing.take(5).map(|name| {
+        let (before, found) = (word(before.get(name)), word(found.get(name)));
+        format!("{name} {found} instead of {before}")
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn pour(host: &mut dyn Host, file: &str, record: &Record, to: Sink<'_>) -> Result<(), Doubt> {
     let options = Options {
         decompress: record.compression.for_flow(),
         expect: Some(record.sha256.clone()),
         replace: true,
         ..Options::default()
     };
-    let file = format!("{directory}/{}", record.file);
     let copied = host
-        .copy(Source::File(&file), place.sink(), &options)
+        .copy(Source::File(file), to, &options)
         .map_err(|error| judge(error, &record.file))?;
     if copied.sha256_out != record.content_sha256 {
         return Err(Doubt::Damaged(format!(
@@ -142,6 +253,7 @@ pub fn judge(error: Error, what: &str) -> Doubt {
         "target.",
         "sql.failed",
         "sql.missing",
+        "redis.damaged",
     ];
     if damaged.iter().any(|code| error.code.starts_with(code)) {
         return Doubt::Damaged(format!("{what}: {}", error.message));

@@ -1,6 +1,8 @@
-//! A host of real files and real SQLite databases, with faults to order. For tests of the plugins only.
+//! A host of real files and real SQLite databases, and of a service in memory, with faults to order. For tests of the plugins only.
 //!
 //! Compression is a mark in front of the bytes: enough to see that it was asked for and undone.
+
+pub mod service;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,6 +34,7 @@ pub struct Machine {
     /// A letter of whatever a move that holds the text writes is changed on the way, as a bad disk does.
     pub rot: Option<String>,
     pub cancelled: bool,
+    pub service: service::Service,
 }
 
 impl Machine {
@@ -52,6 +55,7 @@ impl Machine {
             fault: None,
             rot: None,
             cancelled: false,
+            service: service::Service::default(),
         }
     }
 
@@ -81,6 +85,13 @@ impl Machine {
         format!("sqlite://{path}")
     }
 
+    fn fault_of(&mut self, what: &str) -> Option<Error> {
+        if self.fault.as_ref().is_none_or(|(text, _)| !what.contains(text)) {
+            return None;
+        }
+        self.fault.take().map(|(_, error)| error)
+    }
+
     /// Names in a directory, sorted.
     pub fn names(&self, path: &str) -> Vec<String> {
         let entries = fs::read_dir(self.at(path)).into_iter().flatten().flatten();
@@ -91,11 +102,13 @@ impl Machine {
         names
     }
 
-    fn read(&self, from: Source<'_>) -> Result<Vec<u8>, Error> {
+    fn read(&mut self, from: Source<'_>) -> Result<Vec<u8>, Error> {
         let missing = |path: &str| Error::new("file.missing", format!("there is no {path}"));
         match from {
             Source::File(path) => fs::read(path).map_err(|_| missing(path)),
             Source::Bytes(bytes) => Ok(bytes.to_vec()),
+            Source::Program { program, .. } => self.service.output_of(program),
+            Source::Inside { path, .. } => Ok(json!(self.service.below(path)).to_string().into_bytes()),
             Source::Sqlite(url) => {
                 fs::read(file_of(url)).map_err(|_| Error::new("sql.missing", "there is no such database"))
             }
@@ -107,12 +120,26 @@ impl Machine {
         }
     }
 
-    fn store(&self, to: Sink<'_>, bytes: &[u8], replace: bool) -> Result<(), Error> {
+    fn store(&mut self, to: Sink<'_>, bytes: &[u8], replace: bool) -> Result<(), Error> {
         let failed = |error: std::io::Error| Error::new("storage.failed", error.to_string());
         let corrupt = || Error::new("flow.corrupt", "the stream is not what it should be");
         let occupied = || Error::new("target.not-empty", "there is something already");
         match to {
             Sink::Nowhere => Ok(()),
+            Sink::Program { program, .. } => self.service.input_of(program, bytes),
+            Sink::FileInside { path, .. } => {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                self.service.files.insert(path.to_owned(), text);
+                Ok(())
+            }
+            Sink::Inside { path, .. } => {
+                let files: BTreeMap<String, String> = serde_json::from_slice(bytes).map_err(|_| corrupt())?;
+                let name = |rest: String| format!("{path}/uploads/{rest}");
+                self.service
+                    .files
+                    .extend(files.into_iter().map(|(rest, text)| (name(rest), text)));
+                Ok(())
+            }
             Sink::File(path) => fs::write(path, bytes).map_err(failed),
             Sink::Sqlite(url) => {
                 let path = file_of(url);
@@ -155,8 +182,8 @@ impl Host for Machine {
         let (from_words, to_words) = (describe(format!("{from:?}")), describe(format!("{to:?}")));
         let what = format!("{from_words} -> {to_words}");
         self.moves.push(what.clone());
-        if self.fault.as_ref().is_some_and(|(text, _)| what.contains(text)) {
-            return Err(self.fault.take().expect("it was there a line ago").1);
+        if let Some(error) = self.fault_of(&what) {
+            return Err(error);
         }
         let read = self.read(from)?;
         if options

@@ -1,0 +1,93 @@
+//! A directory inside of a container: taken out and put back as the engine's tar stream, with owners, modes and times.
+
+use serde::Deserialize;
+use windlass_guest::Error;
+use windlass_guest::containers::Program;
+
+use crate::host::Host;
+use crate::redis::program;
+use crate::service;
+
+/// Where the directory is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Inside {
+    /// `service`, or `project/service`.
+    pub container: String,
+    /// An absolute path there.
+    pub path: String,
+}
+
+impl Inside {
+    /// The running container.
+    ///
+    /// # Errors
+    /// As [`service::running`].
+    pub fn find(&self, host: &mut dyn Host) -> Result<String, Error> {
+        service::running(host, &self.container)
+    }
+
+    /// Whether the directory is there and what is in it: nothing of both is `None`.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn is_empty(&self, host: &mut dyn Host, id: &str) -> Result<Option<bool>, Error> {
+        let found = host.exec(
+            id,
+            &as_root(&["find", &self.path, "-mindepth", "1", "-maxdepth", "1"]),
+        )?;
+        Ok((found.exit == 0).then(|| found.stdout.trim().is_empty()))
+    }
+
+    /// A place on the same disk as the directory, for what will be in it.
+    pub fn aside(&self, tag: &str) -> String {
+        format!("{}/.windlass-{tag}", self.path)
+    }
+
+    /// Makes that place.
+    ///
+    /// # Errors
+    /// `container.failed`, and those of the host.
+    pub fn prepare(&self, host: &mut dyn Host, id: &str, aside: &str) -> Result<(), Error> {
+        self.each(host, id, &[&["rm", "-rf", aside], &["mkdir", "-p", aside]])
+    }
+
+    /// Exchanges what is in the directory for what the engine has unpacked in the place beside it. The directory itself stays: it may be a volume.
+    ///
+    /// # Errors
+    /// As [`Inside::prepare`].
+    pub fn exchange(&self, host: &mut dyn Host, id: &str, aside: &str) -> Result<(), Error> {
+        let kept = aside.rsplit('/').next().unwrap_or(aside);
+        let name = self.path.rsplit('/').next().unwrap_or(&self.path);
+        let (path, new) = (self.path.as_str(), format!("{aside}/{name}"));
+        let all = ["-mindepth", "1", "-maxdepth", "1"];
+        let old = [
+            &["find", path],
+            &all[..],
+            &["!", "-name", kept, "-exec", "rm", "-rf", "{}", "+"],
+        ]
+        .concat();
+        let target = format!("{path}/");
+        let moved = [&["find", &new], &all[..], &["-exec", "mv", "{}", &target, ";"]].concat();
+        self.each(host, id, &[&old, &moved, &["rm", "-rf", aside]])
+    }
+
+    fn each(&self, host: &mut dyn Host, id: &str, commands: &[&[&str]]) -> Result<(), Error> {
+        for command in commands {
+            let output = host.exec(id, &as_root(command))?;
+            if output.exit != 0 {
+                let message = format!("{} of {}: {}", self.path, self.container, output.stderr.trim());
+                return Err(Error::new("container.failed", message));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is put back may belong to anybody.
+fn as_root(argv: &[&str]) -> Program {
+    Program {
+        user: Some("0".to_owned()),
+        ..program(argv)
+    }
+}
