@@ -206,7 +206,7 @@ pub const TABLE: &[Row] = &[
         form: "[<registry>/]<repository>[:<tag>][@<digest>], * within a part",
         example: "team-insight-*",
         summary: "build, tag and remove images of one name",
-        interfaces: &["windlass:containers/images"],
+        interfaces: &["windlass:containers/images", "windlass:containers/compose"],
         risk: None,
         leaves: Leaves::Additive,
     },

@@ -156,7 +156,7 @@ impl Sink {
                     Leaves::Additive
                 }
             }
-            Self::Container(_) => Leaves::State,
+            Self::Container(inside) => inside.leaves(),
             Self::Discard => Leaves::Nothing,
         }
     }

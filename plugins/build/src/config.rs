@@ -16,6 +16,8 @@ pub struct Config {
     pub images: BTreeMap<String, Image>,
     #[serde(default)]
     pub compose: Vec<String>,
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
     pub project: Option<String>,
     pub tag: String,
     pub push_to: Option<String>,

@@ -122,6 +122,9 @@ fn prepare(config: &Config, engine: &mut dyn Engine) -> Result<Vec<Wanted>, Erro
             if let Some(project) = &config.project {
                 options["project"] = project.as_str().into();
             }
+            if !config.variables.is_empty() {
+                options["variables"] = json!(config.variables);
+            }
             Some(engine.load(&options)?)
         }
     };

@@ -73,6 +73,7 @@ impl Engine for Fake {
 
     fn load(&mut self, options: &Value) -> Result<Value, Error> {
         assert_eq!(options["files"], json!(["/workspace/docker-compose.yml"]));
+        assert_eq!(options["variables"], json!({ "VERSION": "2.0" }));
         Ok(self.model.clone())
     }
 
@@ -191,7 +192,10 @@ fn a_run_that_ends_starts_no_further_image() {
 }
 
 fn compose() -> Value {
-    json!({ "tag": "2.0", "compose": ["docker-compose.yml"], "push-to": "registry.example.com/team" })
+    json!({
+        "tag": "2.0", "compose": ["docker-compose.yml"], "variables": { "VERSION": "2.0" },
+        "push-to": "registry.example.com/team",
+    })
 }
 
 #[test]

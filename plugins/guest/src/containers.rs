@@ -136,7 +136,7 @@ impl Program {
 
     /// As `windlass:flow` takes it.
     pub(crate) fn stream_options(&self) -> String {
-        let mut options = json!({ "environment": self.environment });
+        let mut options = json!({ "environment": self.environment, "repeatable": self.repeatable });
         let given = [
             ("user", self.user.clone().map(Value::from)),
             ("working-dir", self.working_dir.clone().map(Value::from)),

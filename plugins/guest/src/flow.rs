@@ -92,7 +92,7 @@ impl Source {
         Ok(Self(streams::Source::artifact(reference)?))
     }
 
-    /// What a program in a running container writes to its standard output. Its `input`, `repeatable` and `log` mean nothing here.
+    /// What a program in a running container writes to its standard output. Its `input` and `log` mean nothing here.
     pub fn exec(container: &str, program: &Program) -> Result<Self, Error> {
         let options = program.stream_options();
         Ok(Self(streams::Source::exec(container, &program.argv, &options)?))

@@ -41,6 +41,8 @@ pub struct Config {
     #[serde(default)]
     pub compose: Vec<String>,
     #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    #[serde(default)]
     pub secrets: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "duration::deserialize_option")]
     pub timeout: Option<Duration>,

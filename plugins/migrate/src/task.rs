@@ -76,6 +76,9 @@ impl<'a> Task<'a> {
         if let Some(project) = self.project {
             options["project"] = project.into();
         }
+        if !self.config.variables.is_empty() {
+            options["variables"] = json!(self.config.variables);
+        }
         (!files.is_empty()).then_some(options)
     }
 
@@ -132,6 +135,9 @@ impl<'a> Task<'a> {
             );
             return Err(Error::config(message)
                 .help("say which image: `image: \"${{ stages.build.outputs.NAME.image }}\"`"));
+        }
+        if !spec["env-files"].is_null() && !self.config.variables.is_empty() {
+            set(&mut spec, "variables", json!(self.config.variables));
         }
         if let Some(entrypoint) = &self.config.entrypoint {
             set(&mut spec, "entrypoint", json!(entrypoint));

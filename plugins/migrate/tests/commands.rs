@@ -26,6 +26,7 @@ struct Fake {
     calls: Vec<String>,
     specs: Vec<Value>,
     lines: Vec<String>,
+    variables: Value,
 }
 
 impl Fake {
@@ -40,6 +41,7 @@ impl Fake {
             calls: Vec::new(),
             specs: Vec::new(),
             lines: Vec::new(),
+            variables: Value::Null,
         }
     }
 
@@ -136,6 +138,7 @@ impl Engine for Fake {
 
     fn load(&mut self, options: &Value) -> Result<Value, Error> {
         assert_eq!(options["files"], json!(["/workspace/docker-compose.yml"]));
+        self.variables = options["variables"].clone();
         Ok(model())
     }
 
@@ -321,14 +324,15 @@ fn a_service_gives_what_it_has() {
     let mut fake = Fake::new();
     let with = json!({
         "image": null, "compose": ["./docker-compose.yml"], "service": "backend", "secrets": { "db_password": "wlsec_2" },
-        "environment": { "APP_ENV": "migration" },
+        "environment": { "APP_ENV": "migration" }, "variables": { "DB_PASSWORD": "wlsec_3" },
     });
     migrate(&mut fake, with).unwrap();
+    assert_eq!(fake.variables, json!({ "DB_PASSWORD": "wlsec_3" }));
     let expected = json!({
         "project": "insight", "service": "backend", "name": "insight-backend-migrate", "one-off": true,
         "image": "team-backend:latest", "command": ["alembic", "upgrade", "head"], "user": "1000",
         "environment": { "APP_ENV": "migration", "PORT": "8000" },
-        "env-files": ["/workspace/backend/.env.production"],
+        "env-files": ["/workspace/backend/.env.production"], "variables": { "DB_PASSWORD": "wlsec_3" },
         "networks": { "insight_default": {}, "shared": {} },
         "mounts": [
             { "type": "volume", "source": "insight_uploads", "target": "/app/uploads", "read-only": false },

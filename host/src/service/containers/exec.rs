@@ -31,7 +31,7 @@ pub(super) struct Options {
     pub(super) user: Option<String>,
     pub(super) working_dir: Option<String>,
     input: Option<String>,
-    repeatable: bool,
+    pub(super) repeatable: bool,
     pub(super) timeout_ms: Option<u64>,
     log: bool,
 }

@@ -7,7 +7,7 @@ use super::{
     inspect, names, spec,
 };
 use crate::{
-    capability::Capability,
+    capability::{Capability, Leaves},
     event::LogLevel,
     failure::{Failure, Turn},
     service::capture::Capture,
@@ -107,6 +107,14 @@ impl Inside {
             container: name,
             what: What::Program { argv, options },
         })
+    }
+
+    /// What a program that says so may do twice is no effect of its own.
+    pub(crate) fn leaves(&self) -> Leaves {
+        match &self.what {
+            What::Program { options, .. } if options.repeatable => Leaves::Nothing,
+            _ => Leaves::State,
+        }
     }
 
     /// # Errors

@@ -206,9 +206,24 @@ impl Caller {
         }
     }
 
+    /// A name to give an image: one that may be built, or pushed.
+    fn tagged(&self, text: &str) -> Result<Reference, Failure> {
+        let target = reference(text)?;
+        let may_push = self
+            .granter
+            .grant()
+            .covering(Capability::ContainersPush, &target.pattern());
+        let capability = match may_push {
+            Some(_) => Capability::ContainersPush,
+            None => Capability::ContainersBuild,
+        };
+        self.granter.check(capability, &target.pattern())?;
+        Ok(target)
+    }
+
     async fn tag(&self, source: &str, target: &str) -> Result<(), Failure> {
         let source = reference(source)?;
-        let target = self.image(Capability::ContainersBuild, target)?;
+        let target = self.tagged(target)?;
         let arguments = json!({ "source": source.to_string(), "target": target.to_string() });
         let caller = self.clone();
         let effect = || async move {

@@ -3,7 +3,7 @@
 use super::super::context::Context;
 use crate::{
     failure::{Failure, Turn},
-    pattern::Pattern,
+    pattern::{Pattern, image::Reference},
 };
 use bollard::models::ContainerInspectResponse;
 use std::collections::{BTreeMap, HashMap};
@@ -102,6 +102,15 @@ pub(super) fn owner(container: &ContainerInspectResponse) -> Result<Owner, Failu
         Failure::new(Turn::Operator, "container.foreign", message)
             .help("Windlass touches only what carries a project's labels: give it another name, or remove it by hand")
     })
+}
+
+/// The image of a one-off container.
+pub(super) fn task_image(container: &ContainerInspectResponse) -> Option<Reference> {
+    let config = container.config.as_ref()?;
+    let is_task = config.labels.as_ref()?.get(ONE_OFF).map(String::as_str) == Some("True");
+    is_task
+        .then(|| Reference::parse(config.image.as_deref()?).ok())
+        .flatten()
 }
 
 pub(super) fn owner_of(labels: &HashMap<String, String>) -> Option<Owner> {

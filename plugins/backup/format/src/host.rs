@@ -5,7 +5,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use windlass_guest::containers::Program;
-use windlass_guest::flow::{self, Copied, Options};
+use windlass_guest::flow::{self, Copied, FileOptions, Options};
 use windlass_guest::sql::{self, Rows};
 use windlass_guest::{Error, context, log};
 
@@ -95,20 +95,20 @@ impl Host for Sandbox {
             Source::Directory(path) => flow::Source::directory(path)?,
             Source::Sqlite(url) => flow::Source::sqlite(url)?,
             Source::Bytes(bytes) => flow::Source::bytes(bytes)?,
-            Source::Program { container, program } => flow::Source::program(container, program)?,
+            Source::Program { container, program } => flow::Source::exec(container, program)?,
             Source::Inside { container, path } => flow::Source::container(container, path)?,
         };
         let to = match to {
             Sink::File(path) => flow::Sink::file(path)?,
             Sink::Directory(path) => flow::Sink::directory(path)?,
             Sink::Sqlite(url) => flow::Sink::sqlite(url)?,
-            Sink::Program { container, program } => flow::Sink::program(container, program)?,
+            Sink::Program { container, program } => flow::Sink::exec(container, program)?,
             Sink::Inside { container, path } => flow::Sink::container(container, path)?,
             Sink::FileInside {
                 container,
                 path,
                 owner,
-            } => flow::Sink::file_in(container, path, owner)?,
+            } => file_in(container, path, owner)?,
             Sink::Nowhere => flow::Sink::discard(),
         };
         let mut copied = flow::copy(from, to, options)?;
@@ -158,6 +158,19 @@ impl Host for Sandbox {
     fn scratch(&mut self) -> String {
         "/tmp".to_owned()
     }
+}
+
+/// One file in a container that only its owner reads.
+fn file_in(container: &str, path: &str, owner: (u32, u32)) -> Result<flow::Sink, Error> {
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let directory = if directory.is_empty() { "/" } else { directory };
+    let file = FileOptions {
+        file: name.to_owned(),
+        mode: 0o600,
+        uid: owner.0.into(),
+        gid: owner.1.into(),
+    };
+    flow::Sink::container_file(container, directory, &file)
 }
 
 /// A digest with its algorithm in front, whether the host wrote that or not.

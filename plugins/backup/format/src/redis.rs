@@ -143,7 +143,19 @@ impl Redis {
             .until_loaded(host, id, Some(&socket))
             .and_then(|()| self.contents_at(host, id, Some(&socket)));
         // It saves nothing: the file is as it was.
-        let ended = host.exec(id, &program(&["redis-cli", "-s", &socket, "SHUTDOWN", "NOSAVE"]));
+        let ended = host.exec(
+            id,
+            &program(&[
+                "env",
+                "-u",
+                "REDISCLI_AUTH",
+                "redis-cli",
+                "-s",
+                &socket,
+                "SHUTDOWN",
+                "NOSAVE",
+            ]),
+        );
         if let Err(error) = ended {
             host.warn(&format!(
                 "a scratch server may still run in the container: {}",
@@ -185,11 +197,14 @@ impl Redis {
         socket: Option<&str>,
         words: &[&str],
     ) -> Result<String, Error> {
-        let mut argv = vec!["redis-cli", "--raw"];
+        // The scratch server has no password, also where the container's environment has one.
+        let mut argv = match socket {
+            Some(_) => vec!["env", "-u", "REDISCLI_AUTH", "redis-cli", "--raw"],
+            None => vec!["redis-cli", "--raw"],
+        };
         argv.extend(socket.iter().flat_map(|socket| ["-s", socket]));
         argv.extend(words);
         match socket {
-            // The scratch server has no password.
             Some(_) => answer(host.exec(id, &program(&argv))?),
             None => self.run(host, id, &argv),
         }

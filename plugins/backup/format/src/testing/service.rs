@@ -297,7 +297,7 @@ impl Engine for Machine {
                 word_after(argv, "-d"),
                 program.input.as_deref().expect("a script"),
             ),
-            "redis-cli" => service.redis_cli(argv),
+            "redis-cli" | "env" => service.redis_cli(argv),
             "redis-check-rdb" => match service.files[&argv[1]].starts_with("RDB {") {
                 true => output(0, "RDB looks OK", ""),
                 false => output(1, "[offset 55] Unexpected EOF reading RDB file", ""),
