@@ -65,9 +65,11 @@ pub enum Part {
     SqliteDirectory,
     /// Something that only the plugin can tell from it, while planning or running: a need of the capability for a value not known yet.
     Later,
+    /// As `Later`, for what may not be needed at all: granted, it is there; what is needed and not granted the planner tells.
+    Planned,
 }
 
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("value", Part::Value),
     ("key", Part::Key),
     ("origin", Part::Origin),
@@ -77,6 +79,7 @@ const PARTS: [(&str, Part); 9] = [
     ("program", Part::Program),
     ("sqlite-directory", Part::SqliteDirectory),
     ("later", Part::Later),
+    ("planned", Part::Planned),
 ];
 
 const KEYS: [&str; 10] = [

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     capability::Capability,
+    catalog::request::{Part, RequestRow},
     event::RunEvent,
     failure::{Failure, Turn},
     grant::{ApprovedPlan, stage_grant::allow_line},
@@ -119,7 +120,10 @@ pub(super) fn check(
     approved: &ApprovedPlan,
     printer: &Printer,
 ) -> Result<()> {
-    let depends = |stage: &PlannedStage| stage.needs.iter().any(|need| need.pattern.is_none());
+    let depends = |stage: &PlannedStage| {
+        let is_planned = |row: &RequestRow| row.part == Part::Planned;
+        stage.needs.iter().any(|need| need.pattern.is_none()) || stage.plugin.requests.iter().any(is_planned)
+    };
     let any = |stage: &PlannedStage| stage.plugin.has_planner && depends(stage);
     match planned.plan.stages.iter().any(any) {
         true => ask(project, planned, approved, &depends, printer).map(drop),

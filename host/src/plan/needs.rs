@@ -207,6 +207,9 @@ fn parts(row: &RequestRow, pointer: &[String], value: &Value) -> Vec<Found> {
             .into_iter()
             .collect();
     }
+    if row.part == Part::Planned {
+        return Vec::new();
+    }
     if row.part == Part::Later {
         let is_there = !matches!(value, Value::Null | Value::Bool(false));
         return is_there.then_some(Found::Later).into_iter().collect();
@@ -250,7 +253,9 @@ fn part_of(part: Part, text: &str) -> Option<Found> {
     let without_query = text.split(['?', '#']).next().unwrap_or(text);
     let (scheme, rest) = without_query.split_once("://").unwrap_or(("", without_query));
     let text = match part {
-        Part::Value | Part::Key | Part::Program | Part::HostPort | Part::Later => text.to_string(),
+        Part::Value | Part::Key | Part::Program | Part::HostPort | Part::Later | Part::Planned => {
+            text.to_string()
+        }
         Part::Origin => {
             let authority = rest.split('/').next().unwrap_or(rest);
             format!("{scheme}://{}", without_user(authority))
@@ -429,6 +434,8 @@ mod tests {
             &["later"],
         );
         check(files, json!({}), &[]);
+        let files = row(ContainersExec, "/compose", Part::Planned);
+        check(files, json!({ "compose": ["a.yaml"] }), &[]);
         check(
             images,
             json!({ "images": { "a": {}, "b": {} } }),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     capability::Capability,
-    catalog::Digest,
+    catalog::{Digest, request::Part},
     event::RunEvent,
     failure::{Failure, Turn},
     grant::{ApprovedPlan, Granter},
@@ -440,8 +440,11 @@ impl Workshop {
             .needs
             .iter()
             .filter(|need| need.is_free() || grant.has(need.capability));
-        for need in needed {
-            ours(need.capability).for_each(|name| interfaces.add(*name, Kind::Real));
+        let requests = planned.plugin.requests.iter();
+        let may_be_needed = requests.filter(|row| row.part == Part::Planned && grant.has(row.capability));
+        let capabilities = needed.map(|need| need.capability);
+        for capability in capabilities.chain(may_be_needed.map(|row| row.capability)) {
+            ours(capability).for_each(|name| interfaces.add(*name, Kind::Real));
         }
         interfaces
     }
