@@ -20,7 +20,8 @@ pub struct Config {
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     #[serde(default)]
-    pub images: BTreeMap<String, String>,
+    /// `None` while planning: an earlier stage has to build it first.
+    pub images: BTreeMap<String, Option<String>>,
     #[serde(default)]
     pub secrets: BTreeMap<String, String>,
     #[serde(default)]

@@ -63,6 +63,14 @@ impl Step<'_> {
                 action: "update",
                 summary: format!("{}: what is there cannot be seen without the grant", service.name),
             }),
+            // An earlier stage has to put it first.
+            Err(error) if error.code.starts_with("secret.") => Some(Change {
+                action: "update",
+                summary: format!(
+                    "{}: what differs is seen once its secrets are there",
+                    service.name
+                ),
+            }),
             change => change?,
         };
         let pulled = self.plan_pull(service)?;

@@ -251,7 +251,7 @@ impl<'a> Reading<'a> {
     }
 
     fn image(&self) -> Result<String, Error> {
-        let own = self.config.images.get(self.name).map(String::as_str);
+        let own = self.config.images.get(self.name).and_then(Option::as_deref);
         own.or_else(|| self.from()["image"].as_str()).map(String::from).ok_or_else(|| {
             let message = format!("the service `{}` names no image", self.name);
             Error::new("deploy.image", message).help(format!(
