@@ -111,7 +111,7 @@ impl Step<'_> {
             old,
             new,
         };
-        self.to_candidate(&switch, &scene)
+        self.hand_over(&switch, &scene)
             .inspect_err(|_| self.remove_candidate(&switch))?;
         self.pin(&switch, &scene)?;
         self.switch(&switch)?;
@@ -182,7 +182,7 @@ impl Step<'_> {
     }
 
     /// Makes the idle colour, and asks it everything that can be asked before it has traffic.
-    fn to_candidate(&mut self, switch: &Switch<'_>, scene: &Scene) -> Result<(), Error> {
+    fn hand_over(&mut self, switch: &Switch<'_>, scene: &Scene) -> Result<(), Error> {
         let (service, colour) = (switch.service, switch.new.colour);
         let images = earlier_images(service, scene, switch.old.as_ref(), self.config.keep);
         let labels = [

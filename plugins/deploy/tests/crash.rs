@@ -1,6 +1,8 @@
 //! The process ends before or after any effect. Whatever follows (the same run again, another run, the undo), the colour that has the traffic
 //! is well at every call, and nothing is left over in the end.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

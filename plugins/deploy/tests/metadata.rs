@@ -1,5 +1,7 @@
 //! `plugin.json` says exactly what the code reads: its examples are valid and parse, and every key is described.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use windlass_guest::metadata::Metadata;
 use windlass_plugin_deploy::config::{Check, Config, Expect, Router};

@@ -1,5 +1,7 @@
 //! One container after the other, against an engine in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

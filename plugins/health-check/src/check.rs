@@ -157,7 +157,8 @@ fn search(path: &str, data: &[u8], wanted: Option<&str>) -> Result<String, Error
 
 /// Every container of a service has to run and be healthy, and there has to be one.
 fn well(service: &str, containers: &[Container], ports: &mut impl Ports) -> Result<String, Error> {
-    let containers: Vec<&Container> = containers.iter().filter(|found| !found.one_off).collect();
+    let mut containers: Vec<&Container> = containers.iter().filter(|found| !found.one_off).collect();
+    leave_out_resting(&mut containers);
     if containers.is_empty() {
         return Err(failed(format!("{service} has no container")));
     }
@@ -177,6 +178,18 @@ fn well(service: &str, containers: &[Container], ports: &mut impl Ports) -> Resu
     let log = ports.output(&ill.id, SHOWN_LINES).unwrap_or_default();
     let message = format!("`{}` of {service} is {state}, expected healthy", ill.name);
     Err(failed(message).with_details(json!({ "container": ill.name, "state": state, "log": log.trim_end() })))
+}
+
+/// Of two colours, the one that has no running container while the other has is kept for a rollback, and is meant to rest.
+fn leave_out_resting(containers: &mut Vec<&Container>) {
+    fn colour(container: &Container) -> Option<&String> {
+        container.labels.get("windlass.colour")
+    }
+    let running = containers.iter().filter(|found| found.is_running());
+    let awake: Vec<String> = running.filter_map(|found| colour(found).cloned()).collect();
+    if !awake.is_empty() {
+        containers.retain(|found| colour(found).is_none_or(|colour| awake.contains(colour)));
+    }
 }
 
 /// The last output of the newest container of a service; nothing where that cannot be had: the check has failed already, and for another reason.

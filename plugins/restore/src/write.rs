@@ -36,9 +36,9 @@ impl Write<'_> {
         match location {
             Location::Sqlite(url) => self.copy(Sink::Sqlite(url), host),
             Location::Directory(path) => self.copy(Sink::Directory(path), host),
-            Location::Postgres(postgres) => self.into_postgres(postgres, host),
-            Location::Redis(redis) => self.into_redis(redis, host),
-            Location::ContainerPath(inside) => self.into_directory(inside, host),
+            Location::Postgres(postgres) => self.fill_postgres(postgres, host),
+            Location::Redis(redis) => self.fill_redis(redis, host),
+            Location::ContainerPath(inside) => self.fill_directory(inside, host),
         }
     }
 
@@ -53,7 +53,7 @@ impl Write<'_> {
     }
 
     /// Into a database of its own, which is counted and then takes the place of the real one.
-    fn into_postgres(&self, postgres: &Postgres, host: &mut dyn Host) -> Result<(), Error> {
+    fn fill_postgres(&self, postgres: &Postgres, host: &mut dyn Host) -> Result<(), Error> {
         let id = postgres.find(host)?;
         let fresh = scratch_name("restore", host, self.name);
         postgres.create(host, &id, &fresh)?;
@@ -92,7 +92,7 @@ impl Write<'_> {
     /// A server that is given a dump while it has an append-only file reads the old one and never looks at the dump. So the server is stopped, and
     /// where it keeps an append-only file, the dump becomes the base of a new one, with a manifest that says so. Until that manifest is
     /// written, the old file counts.
-    fn into_redis(&self, redis: &Redis, host: &mut dyn Host) -> Result<(), Error> {
+    fn fill_redis(&self, redis: &Redis, host: &mut dyn Host) -> Result<(), Error> {
         let id = redis.find(host)?;
         let layout = Layout::read(redis, &id, host)?;
         host.stop(&id)?;
@@ -142,7 +142,7 @@ impl Write<'_> {
             .map(drop)
     }
 
-    fn into_directory(&self, inside: &Inside, host: &mut dyn Host) -> Result<(), Error> {
+    fn fill_directory(&self, inside: &Inside, host: &mut dyn Host) -> Result<(), Error> {
         let id = inside.find(host)?;
         let aside = inside.aside(&service::tag(host, self.name));
         inside.prepare(host, &id, &aside)?;

@@ -252,10 +252,9 @@ fn answer(output: Output) -> Result<String, Error> {
 }
 
 fn failed(output: &Output) -> Error {
-    let lines = output.stderr.lines().chain(output.stdout.lines());
+    let mut lines = output.stderr.lines().chain(output.stdout.lines());
     let told = lines
-        .filter(|line| !line.trim().is_empty())
-        .last()
+        .rfind(|line| !line.trim().is_empty())
         .unwrap_or("it ended without a word");
     Error::new("redis.failed", format!("redis: {told}"))
         .help("`password` has to be the server's: `password: \"${{ secrets.NAME }}\"`")

@@ -423,6 +423,23 @@ fn containers_have_to_be_healthy_every_one() {
         "✓ web: running in 7 ms"
     );
     assert_eq!(look(vec![well(), well()]), "✓ web: all 2 healthy in 7 ms");
+    let coloured = |colour: &str, found: Container| Container {
+        labels: [("windlass.colour".to_string(), colour.to_string())].into(),
+        ..found
+    };
+    let resting = || coloured("blue", container("exited", "none"));
+    assert_eq!(
+        look(vec![resting(), coloured("green", well())]),
+        "✓ web: healthy in 7 ms"
+    );
+    assert!(look(vec![resting()]).contains("is exited"));
+    assert!(
+        look(vec![
+            coloured("green", container("exited", "none")),
+            coloured("green", well())
+        ])
+        .contains("is exited")
+    );
     assert_eq!(look(vec![task()]), "check `web`: team/backend has no container");
     let output = "; the last of its output:\nTraceback of id1\nboom";
     assert_eq!(
