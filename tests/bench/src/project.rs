@@ -38,6 +38,7 @@ use windlass::{
     },
     sandbox::{Loaded, Sandbox, SandboxSettings},
     secret::{self, Sources},
+    service::containers::Address,
 };
 
 /// The plugin that does nothing.
@@ -273,7 +274,14 @@ impl Project {
             plugins: ready.plugins.clone(),
             root: self.root().into(),
             scratch: ScratchPool::new(&self.root().join("scratch").join(id.as_str())).map_err(said)?,
-            wiring: Wiring::new(plan, self.root(), secrets, &self.root().join("state")).map_err(said)?,
+            wiring: Wiring::new(
+                plan,
+                self.root(),
+                secrets,
+                &self.root().join("state"),
+                Address::from_variables(|_| None),
+            )
+            .map_err(said)?,
             exit_code: |_| (0, "succeeded"),
         })
     }
