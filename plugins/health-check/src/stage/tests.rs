@@ -486,8 +486,8 @@ fn the_guides_checks_pass_and_fail_as_the_guide_has_them() {
         };
         json!({"checks": {
             "health": {"http": "https://host/health", "expect": {"json": {"status": "healthy"}}},
-            "projects": endpoint("/api/v1/projects"),
             "me": endpoint("/api/v1/users/me"),
+            "projects": endpoint("/api/v1/projects"),
             "sync": endpoint("/api/v1/sync/connection/status"),
         }})
     };

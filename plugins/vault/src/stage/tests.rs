@@ -185,11 +185,11 @@ fn the_mount_may_stand_in_front_of_the_path_or_not() {
         &[DATA],
         "ok",
     );
-    let changes = json!({"mount": "kv/ops", "read": {"a": "/kv/ops/x y/z#1"}});
+    let changes = json!({"mount": "kv/ops", "read": {"a": "/kv/ops/x y/z?1"}});
     check(
         changes,
         vec![reply(200, version_2())],
-        &["kv/ops/data/x%20y/z%231"],
+        &["kv/ops/data/x%20y/z%3F1"],
         "ok",
     );
     check(
