@@ -1,7 +1,7 @@
 //! `windlass:containers`: images, containers, networks and volumes of a container engine.
 //!
 //! Whoever may talk to the engine's socket is root on its machine, so this code is the boundary: it builds every request itself from typed
-//! fields ([`spec`]), checks each value against the grants, hardens what it makes ([`create`]), and touches only what carries the labels of
+//! fields (`spec`), checks each value against the grants, hardens what it makes (`create`), and touches only what carries the labels of
 //! a service that is granted.
 
 mod client;
