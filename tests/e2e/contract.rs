@@ -82,6 +82,7 @@ fn plugins_can_be_inspected_without_running_them() {
             "backup",
             "build",
             "command",
+            "deploy",
             "health-check",
             "migrate",
             "restore",
