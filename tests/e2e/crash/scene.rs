@@ -136,6 +136,20 @@ impl Case {
         ["run", FILE, "--progress", "json"]
     }
 
+    /// A whole run of the one stage that leaves nothing.
+    pub(super) fn first_stage_only(&self) {
+        self.workspace
+            .windlass(["run", FILE, "--only", "fetch"])
+            .expect(0);
+    }
+
+    /// How many runs there are.
+    pub(super) fn runs(&self) -> usize {
+        let list = ["runs", "list", "--file", FILE, "--format", "json"];
+        let listed = self.workspace.windlass(list).expect(0).json();
+        listed.as_array().map_or(0, Vec::len)
+    }
+
     pub(super) fn resume(&self) -> Ended {
         self.workspace.windlass(["resume"])
     }
