@@ -368,3 +368,23 @@ fn a_migration_says_itself_that_there_is_no_way_back() {
         assert!(ended.stderr.contains(words), "{phase}: {}", ended.said());
     }
 }
+
+/// A bug is told as one, and costs no more than a crash. One within a stage's attempt is that stage's failure.
+#[test]
+fn a_bug_ends_a_run_with_70_and_the_run_can_be_gone_on_with() {
+    for (place, code) in [
+        ("round.before-commit:2", 70),
+        ("run.before-finish:1", 70),
+        ("stage.before-call:1", 1),
+    ] {
+        let mut workspace = workspace();
+        workspace.set("WINDLASS_FAILPOINT", place);
+        workspace.set("WINDLASS_FAILPOINT_SIGNAL", "PANIC");
+        let ended = workspace.windlass(["run", QUICKSTART]).expect(code);
+        assert!(ended.stderr.contains("bug"), "{place}: {}", ended.said());
+        if code == 70 {
+            workspace.set("WINDLASS_FAILPOINT", "");
+            workspace.windlass(["resume"]).expect(0);
+        }
+    }
+}

@@ -25,6 +25,7 @@ mod schema;
 mod signal;
 mod validate;
 
+use crate::failure::{Failure, Turn};
 use arguments::{Arguments, Command};
 use clap::Parser;
 use exit_code::ExitCode;
@@ -48,24 +49,37 @@ pub fn main() -> std::process::ExitCode {
     };
     start_tracing();
     let printer = Printer::new();
-    let ended = match &arguments.command {
-        Command::Run(command) => run::run(&arguments.project, command, &printer),
-        Command::Validate(command) => validate::validate(&arguments.project, command, &printer),
-        Command::Plan(command) => plan::plan(&arguments.project, command, &printer),
-        Command::Resume(command) => resume::resume(&arguments.project, command, &printer),
-        Command::Rollback(command) => rollback::rollback(&arguments.project, command, &printer),
-        Command::Approve(command) => answer::answer(&arguments.project, command, true, &printer),
-        Command::Reject(command) => answer::answer(&arguments.project, command, false, &printer),
-        Command::Journal(command) => journal::journal(&arguments.project, command, &printer),
-        Command::Runs(command) => runs::runs(&arguments.project, command, &printer),
-        Command::Lock(command) => lock::lock(&arguments.project, command, &printer),
-        Command::Plugin(command) => plugin::plugin(&arguments.project, command, &printer),
-        Command::Compose(command) => compose::compose(&arguments.project, command, &printer),
-        Command::Schema(command) => schema::schema(command, &printer),
-        Command::Completions(command) => completions::completions(command, &printer),
-        Command::Doctor => doctor::doctor(&arguments.project, &printer),
-    };
+    // A panic is a bug here, and what it interrupts is as after a crash: the journal says how far it came.
+    let command = std::panic::AssertUnwindSafe(|| perform(&arguments, &printer));
+    let ended = std::panic::catch_unwind(command).unwrap_or_else(|_| printer.stop(&bug()));
     ended.unwrap_or_else(|Stopped(code)| code).into()
+}
+
+fn perform(arguments: &Arguments, printer: &Printer) -> Result<ExitCode> {
+    match &arguments.command {
+        Command::Run(command) => run::run(&arguments.project, command, printer),
+        Command::Validate(command) => validate::validate(&arguments.project, command, printer),
+        Command::Plan(command) => plan::plan(&arguments.project, command, printer),
+        Command::Resume(command) => resume::resume(&arguments.project, command, printer),
+        Command::Rollback(command) => rollback::rollback(&arguments.project, command, printer),
+        Command::Approve(command) => answer::answer(&arguments.project, command, true, printer),
+        Command::Reject(command) => answer::answer(&arguments.project, command, false, printer),
+        Command::Journal(command) => journal::journal(&arguments.project, command, printer),
+        Command::Runs(command) => runs::runs(&arguments.project, command, printer),
+        Command::Lock(command) => lock::lock(&arguments.project, command, printer),
+        Command::Plugin(command) => plugin::plugin(&arguments.project, command, printer),
+        Command::Compose(command) => compose::compose(&arguments.project, command, printer),
+        Command::Schema(command) => schema::schema(command, printer),
+        Command::Completions(command) => completions::completions(command, printer),
+        Command::Doctor => doctor::doctor(&arguments.project, printer),
+    }
+}
+
+/// What was said of it where it happened is above.
+fn bug() -> Failure {
+    let message = "Windlass has come upon a bug of its own and has stopped where it was";
+    Failure::new(Turn::Windlass, "internal.panic", message)
+        .help("report it with the lines above; a run that was going on goes on with `windlass resume`")
 }
 
 /// `windlass __compile`: the sandbox calls this executable again to compile a component under limits.

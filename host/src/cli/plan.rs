@@ -71,7 +71,7 @@ fn show(
     )?;
     let has_planner = planned.descriptors.values().any(|plugin| plugin.has_planner);
     let effects = match shown.effects && has_planner {
-        true => planners::ask(&project, &planned, &approved, &|_| true, printer)?,
+        true => planners::ask(&project, &planned, &approved, &|_| true, true, printer)?,
         false => Effects::new(),
     };
     let json = render::to_json(&planned.plan, &effects);

@@ -27,12 +27,13 @@ use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
 
 /// Runs the planners, with functions that only read, and checks what they would do against the grants.
-/// `wanted`: which stages are asked.
+/// `wanted`: which stages are asked. `tell`: whether to say of a stage that it cannot say yet.
 pub(super) fn ask(
     project: &Project,
     planned: &Planned,
     approved: &ApprovedPlan,
     wanted: &dyn Fn(&PlannedStage) -> bool,
+    tell: bool,
     printer: &Printer,
 ) -> Result<Effects> {
     let runtime = runtime(printer)?;
@@ -93,6 +94,7 @@ pub(super) fn ask(
                     printer.failure(&failure);
                     return Err(Stopped(ExitCode::INVALID));
                 }
+                Err(_) if !tell => {}
                 Err(failure) => {
                     // What a planner needs may only be there once earlier stages have run.
                     let name = &stage.stage.name;
@@ -126,7 +128,7 @@ pub(super) fn check(
     };
     let any = |stage: &PlannedStage| stage.plugin.has_planner && depends(stage);
     match planned.plan.stages.iter().any(any) {
-        true => ask(project, planned, approved, &depends, printer).map(drop),
+        true => ask(project, planned, approved, &depends, false, printer).map(drop),
         false => Ok(()),
     }
 }

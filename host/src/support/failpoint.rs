@@ -1,7 +1,7 @@
 //! Named places where the crash harness stops this process as the system would: with SIGKILL, nothing flushed, nothing said.
 //!
 //! Without the feature `failpoints` the macro is nothing. With it, `WINDLASS_FAILPOINT=<name>:<n>` kills at the n-th time the place
-//! is reached, counted from 1 (with `WINDLASS_FAILPOINT_SIGNAL=STOP` it stops there until it is woken), and `WINDLASS_FAILPOINT_TRACE=<file>` appends the name of every place that is reached.
+//! is reached, counted from 1 (with `WINDLASS_FAILPOINT_SIGNAL=STOP` it stops there until it is woken, with `PANIC` the code there panics, as a bug would), and `WINDLASS_FAILPOINT_TRACE=<file>` appends the name of every place that is reached.
 
 /// A place where a crash is tried.
 macro_rules! failpoint {
@@ -41,7 +41,9 @@ mod armed {
             return;
         };
         if wanted == name && count.parse() == Ok(REACHED.fetch_add(1, Ordering::SeqCst) + 1) {
-            let is_stop = env::var("WINDLASS_FAILPOINT_SIGNAL").is_ok_and(|signal| signal == "STOP");
+            let asked = env::var("WINDLASS_FAILPOINT_SIGNAL").unwrap_or_default();
+            assert!(asked != "PANIC", "the failpoint `{name}` was asked to panic");
+            let is_stop = asked == "STOP";
             let signal = if is_stop { Signal::STOP } else { Signal::KILL };
             let _ = kill_process(getpid(), signal);
             // The signal is on its way.
