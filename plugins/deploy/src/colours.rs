@@ -17,8 +17,6 @@ use crate::step::{Report, Step};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A check that fails may find the candidate still warming up.
 const TRIES: usize = 3;
-/// While a new colour is watched, its checks are asked every so many looks.
-const CHECK_EVERY: usize = 5;
 
 /// The router, and how it is asked about one service.
 pub(crate) struct Way {
@@ -355,7 +353,10 @@ impl Step<'_> {
             return Err(error);
         }
         if let Some(old) = &switch.old {
-            self.drain(switch, old.colour)?;
+            self.drain(switch.way, &switch.service.name, old.colour)?;
+            for container in self.of_colour(&switch.service.name, old.colour)? {
+                self.host.stop(&container.id, switch.service.grace)?;
+            }
         }
         self.finish(switch)
     }
@@ -363,7 +364,7 @@ impl Step<'_> {
     fn watch(&mut self, switch: &Switch<'_>) -> Result<(), Error> {
         let started = self.host.clock();
         let service = switch.service;
-        for look in 0.. {
+        loop {
             let elapsed = self.host.clock().saturating_sub(started);
             if elapsed >= self.config.watch {
                 break;
@@ -373,7 +374,7 @@ impl Step<'_> {
                 self.config.watch.as_secs() as usize,
                 "seconds watched",
             );
-            for container in self.of_colour(service, switch.new.colour)? {
+            for container in self.of_colour(&service.name, switch.new.colour)? {
                 if !container.is_running() || container.health == "unhealthy" {
                     let words = format!(
                         "{} is {} ({}) since it has traffic",
@@ -382,26 +383,24 @@ impl Step<'_> {
                     return Err(Error::new("deploy.unhealthy", words));
                 }
             }
-            if look % CHECK_EVERY == 0 {
-                for (name, check) in self.config.checks_of(&service.name) {
-                    check::ask(self.host, &switch.way.at, switch.new.colour, name, check)?;
-                }
-                let answer = router::answer(self.host, &switch.way.at)?;
-                if answer != Answer::Live(switch.new.clone()) {
-                    let words = format!(
-                        "the router's traffic was taken from {} by somebody else: {answer:?}",
-                        switch.new
-                    );
-                    return Err(Error::new("deploy.router-changed", words));
-                }
+            for (name, check) in self.config.checks_of(&service.name) {
+                check::ask(self.host, &switch.way.at, switch.new.colour, name, check)?;
+            }
+            let answer = router::answer(self.host, &switch.way.at)?;
+            if answer != Answer::Live(switch.new.clone()) {
+                let words = format!(
+                    "the router's traffic was taken from {} by somebody else: {answer:?}",
+                    switch.new
+                );
+                return Err(Error::new("deploy.router-changed", words));
             }
             self.pause(LOOK_EVERY.min(self.config.watch))?;
         }
         Ok(())
     }
 
-    pub(crate) fn of_colour(&mut self, service: &Service, colour: Colour) -> Result<Vec<Container>, Error> {
-        let mut all = self.containers(&service.name)?;
+    pub(crate) fn of_colour(&mut self, service: &str, colour: Colour) -> Result<Vec<Container>, Error> {
+        let mut all = self.containers(service)?;
         all.retain(|container| {
             names::colour(container) == Some(colour) && names::put_aside(container).is_none()
         });
@@ -410,7 +409,9 @@ impl Step<'_> {
 
     /// The traffic back to where it was, and the new colour away.
     fn go_back(&mut self, switch: &Switch<'_>) -> Result<(), Error> {
-        self.traffic_back(switch.way, &switch.service.name, &switch.new, switch.old.as_ref())?;
+        let service = &switch.service.name;
+        self.traffic_back(switch.way, service, &switch.new, switch.old.as_ref())?;
+        self.drain(switch.way, service, switch.new.colour)?;
         self.remove_candidate(switch);
         Ok(())
     }
@@ -479,28 +480,23 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Until nothing is in flight at the old colour, or its time is over; then it is stopped, and kept.
-    fn drain(&mut self, switch: &Switch<'_>, old: Colour) -> Result<(), Error> {
+    /// Until nothing is in flight at a colour that has lost its traffic, or its time is over.
+    pub(crate) fn drain(&mut self, way: &Way, service: &str, colour: Colour) -> Result<(), Error> {
         let started = self.host.clock();
-        let containers = self.of_colour(switch.service, old)?;
-        if containers.iter().any(Container::is_running) {
-            loop {
-                let left = switch.way.router.in_flight(self.host, &switch.way.at, old)?;
-                if left == 0 {
-                    break;
-                }
-                if self.host.clock().saturating_sub(started) >= self.config.drain {
-                    self.host.warn(&format!(
-                        "{left} requests are still in flight at {} when its time is over",
-                        old.name()
-                    ));
-                    break;
-                }
-                self.pause(LOOK_EVERY)?;
+        // What has stopped answers nothing any more.
+        while self.of_colour(service, colour)?.iter().any(Container::is_running) {
+            let left = way.router.in_flight(self.host, &way.at, colour)?;
+            if left == 0 {
+                break;
             }
-        }
-        for container in containers {
-            self.host.stop(&container.id, switch.service.grace)?;
+            if self.host.clock().saturating_sub(started) >= self.config.drain {
+                self.host.warn(&format!(
+                    "{left} requests are still in flight at {} when its time is over",
+                    colour.name()
+                ));
+                break;
+            }
+            self.pause(LOOK_EVERY)?;
         }
         Ok(())
     }
@@ -508,7 +504,7 @@ impl Step<'_> {
     /// What came before colours, and images that nobody goes back to.
     fn finish(&mut self, switch: &Switch<'_>) -> Result<Report, Error> {
         let service = switch.service;
-        let containers = self.of_colour(service, switch.new.colour)?;
+        let containers = self.of_colour(&service.name, switch.new.colour)?;
         let previous = switch.old.as_ref().map(|old| old.colour);
         for container in self.containers(&service.name)? {
             let is_of_no_use = match names::colour(&container) {

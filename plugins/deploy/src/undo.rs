@@ -128,6 +128,7 @@ impl Step<'_> {
                     .before(live.colour)
                     .map(|colour| past(colour, &live, &scene));
                 self.traffic_back(&way, service, &live, old.as_ref())?;
+                self.drain(&way, service, live.colour)?;
                 let to = old.map_or_else(
                     || "nowhere, as before".to_owned(),
                     |old| old.colour.name().to_owned(),

@@ -178,6 +178,25 @@ fn a_finished_run_is_rolled_back_and_once_more() {
 }
 
 #[test]
+fn a_colour_that_loses_its_traffic_finishes_what_it_was_asked() {
+    let mut world = first();
+    world.in_flight.insert("backend-blue".into(), 3);
+    world.model = stack("2", "1");
+    world.deploy("r2", &config(json!({}))).expect("deploys");
+    assert_eq!(world.in_flight["backend-blue"], 0);
+    world.in_flight.insert("backend-green".into(), 3);
+    world.undo("r2", &config(json!({}))).expect("undone");
+    assert_eq!(world.in_flight["backend-green"], 0);
+
+    world.model = stack("3", "1");
+    world.fragile.insert("app:3".into());
+    world.in_flight.insert("backend-green".into(), 3);
+    world.serves = false;
+    world.deploy("r3", &config(json!({}))).expect_err("it breaks");
+    assert_eq!(world.in_flight["backend-green"], 0);
+}
+
+#[test]
 fn a_router_that_is_down_is_started_and_its_file_counts() {
     let mut world = first();
     world.serves = false;

@@ -39,6 +39,8 @@ pub(crate) struct World {
     /// What the router would start with, and what it does.
     pub(crate) file: String,
     pub(crate) memory: BTreeMap<String, String>,
+    /// How many requests a colour still answers; each look finds one less.
+    pub(crate) in_flight: BTreeMap<String, u64>,
     pub(crate) denied: BTreeSet<String>,
     pub(crate) log: Vec<String>,
     /// Every effect, in order.

@@ -112,13 +112,15 @@ impl World {
             .collect()
     }
 
-    fn statistics(&self, input: &str) -> Output {
+    fn statistics(&mut self, input: &str) -> Output {
         let words: Vec<&str> = input.split_whitespace().collect();
         let ["show", "stat", backend, kind, "-1"] = words[..] else {
             panic!("nobody knows {input}");
         };
         if kind == "2" {
-            return said(&format!("# pxname,svname\n{backend},BACKEND,0,0,0,3,,\n"));
+            let left = self.in_flight.get(backend).copied().unwrap_or(0);
+            self.in_flight.insert(backend.into(), left.saturating_sub(1));
+            return said(&format!("# pxname,svname\n{backend},BACKEND,0,0,{left},3,,\n"));
         }
         let well = self
             .of_backend(backend)
