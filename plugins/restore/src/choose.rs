@@ -9,12 +9,12 @@ use windlass_guest::Error;
 
 use crate::config::Config;
 
-/// The backup `id`, or the latest verified one that holds every name of `into`. `entries` oldest first.
+/// The backup that `id` names, or the latest verified one that holds every name of `into`. `entries` oldest first.
 ///
 /// # Errors
 /// `restore.missing` when there is none, `restore.damaged` when its manifest cannot be read.
 pub(crate) fn choose<'a>(entries: &'a [Entry], config: &Config) -> Result<&'a Manifest, Error> {
-    let manifest = match &config.id {
+    let manifest = match config.id() {
         Some(id) => named(entries, id, config)?,
         None => latest(entries, config)?,
     };

@@ -12,13 +12,27 @@ use windlass_guest::Error;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     pub from: String,
-    pub id: Option<String>,
+    /// Of a backup, or `latest`.
+    #[serde(default = "latest")]
+    pub id: String,
     pub into: BTreeMap<String, Location>,
     #[serde(default)]
     pub replace: bool,
 }
 
+/// The latest verified backup that holds all that is wanted.
+const LATEST: &str = "latest";
+
+fn latest() -> String {
+    LATEST.to_owned()
+}
+
 impl Config {
+    /// `None`: the latest.
+    pub(crate) fn id(&self) -> Option<&str> {
+        Some(self.id.as_str()).filter(|id| *id != LATEST)
+    }
+
     /// Where the backups are, as the sandbox shows it.
     pub(crate) fn from(&self) -> String {
         guest_path(&self.from)
@@ -36,12 +50,9 @@ impl Config {
         self.into
             .iter()
             .try_for_each(|(name, location)| location.check(name))?;
-        if let Some(id) = self.id.as_deref().filter(|id| !id::is_id(id)) {
-            return Err(
-                Error::config(format!("`id: {id}` is not the id of a backup")).help(
-                    "an id is the name of a backup's directory; leave it out for the latest verified backup",
-                ),
-            );
+        if let Some(id) = self.id().filter(|id| !id::is_id(id)) {
+            return Err(Error::config(format!("`id: {id}` is not the id of a backup"))
+                .help("an id is the name of a backup's directory; `latest` is the latest verified backup"));
         }
         let places: Vec<Location> = self.into.values().map(Location::resolved).collect();
         match places
@@ -81,7 +92,8 @@ mod tests {
         check(json!({}), None);
         check(json!({ "id": "01kb0q4z3mv8w5s2tq6n9d7xce-backup" }), None);
         check(json!({ "id": "../../etc" }), Some("is not the id of a backup"));
-        check(json!({ "id": "latest" }), Some("is not the id of a backup"));
+        check(json!({ "id": "latest" }), None);
+        check(json!({ "id": "newest" }), Some("is not the id of a backup"));
         check(json!({ "into": {} }), Some("`into`"));
         check(json!({ "into": { "a/b": { "directory": "x" } } }), Some("a/b"));
         check(

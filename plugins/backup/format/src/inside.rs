@@ -19,12 +19,12 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// The running container.
+    /// A running container. Replicas that have the directory from one volume are all the same.
     ///
     /// # Errors
-    /// As [`service::running`].
+    /// As [`service::running_with`].
     pub fn find(&self, host: &mut dyn Host) -> Result<String, Error> {
-        service::running(host, &self.container)
+        service::running_with(host, &self.container, &self.path)
     }
 
     /// Whether the directory is there and what is in it: nothing of both is `None`.
