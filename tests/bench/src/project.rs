@@ -100,6 +100,8 @@ impl Project {
         let directory =
             tempfile::tempdir_in(parent).map_err(|error| format!("no temporary directory: {error}"))?;
         std::fs::write(directory.path().join(NOOP_REFERENCE), NOOP).map_err(|error| error.to_string())?;
+        // A root of its own, where `parent` lies in a repository.
+        std::fs::create_dir(directory.path().join(".git")).map_err(|error| error.to_string())?;
         let settings = SandboxSettings {
             cache_directory: Some(directory.path().join("cache")),
             compile_command: None,
