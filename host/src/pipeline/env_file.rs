@@ -18,6 +18,7 @@ const MAXIMUM_TOTAL: usize = 16 << 20;
 /// The lines of `text`, in order; a name that stands twice comes twice, and the later wins.
 ///
 /// - `# comment`, also behind a value after a blank; `export NAME=value`
+/// - `NAME` alone: the value of outside, and nothing where it has none
 /// - `'single quotes'`: as written, over several lines; `\'` is a quote
 /// - `"double quotes"`: with `\n \r \t \" \\ \$`, over several lines
 /// - outside of single quotes `$X`, `${X}`, `${X:-if unset or empty}`, `${X-if unset}`, `${X:?message}`, `${X?message}`,
@@ -86,12 +87,24 @@ impl Reader<'_> {
             );
         }
         let Some(value) = after.trim_start().strip_prefix('=') else {
-            return Err(format!("`{name}` has no `=` after it"));
+            if !without_comment(after).trim().is_empty() {
+                return Err(format!("`{name}` has no `=` after it"));
+            }
+            if let Some(value) = (self.outer)(name) {
+                let name = name.to_string();
+                self.set(name, value)?;
+            }
+            self.skip_line();
+            return Ok(());
         };
         let name = name.to_string();
         let taken = self.rest.len() - self.rest_from(value);
         self.rest = &self.rest[taken..];
         let value = self.value(&name)?;
+        self.set(name, value)
+    }
+
+    fn set(&mut self, name: String, value: String) -> Result<(), String> {
         self.total += value.len();
         if self.total > MAXIMUM_TOTAL {
             self.rest = "";
@@ -225,6 +238,10 @@ mod tests {
         check(
             "A=a#b\nB=#c\nC=\r\nD=x\r\n",
             &[("A", "a#b"), ("B", ""), ("C", ""), ("D", "x")],
+        );
+        check(
+            "OUTER\nNOTHING # here\nexport EMPTY",
+            &[("OUTER", "from outside"), ("EMPTY", "")],
         );
         check("exported=1\nA=b=c", &[("exported", "1"), ("A", "b=c")]);
         check("A=1\nA=2\n", &[("A", "1"), ("A", "2")]);
