@@ -189,8 +189,10 @@ impl Reader<'_> {
         if let Some((_, mark)) = self.dialect.tags.iter().find(|(name, _)| is_local(tag, name)) {
             return *mark;
         }
-        let core = ["map", "seq", "str"];
-        if !core.iter().any(|core| tag.is_yaml_core_schema_tag(core)) {
+        // `!!merge <<` is how some tools write `<<`.
+        let known = ["map", "seq", "str", "merge"];
+        let own = tag.suffix_in_namespace("tag:yaml.org,2002:");
+        if !own.is_some_and(|own| known.contains(&&*own)) {
             self.problems.error_with_help(
                 self.dialect.code,
                 span,
@@ -201,7 +203,11 @@ impl Reader<'_> {
         Mark::None
     }
 
-    fn scalar(&mut self, text: String, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Kind {
+    fn scalar(&mut self, mut text: String, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Kind {
+        if matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) && self.ends_without_line_break(span) {
+            // The library adds one.
+            text.truncate(text.trim_end_matches('\n').len());
+        }
         if tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str")) || style != ScalarStyle::Plain {
             return Kind::Text(text);
         }
@@ -211,6 +217,12 @@ impl Reader<'_> {
                 .error_with_help(self.dialect.code, span, message, "put it in quotes if it is text");
             Kind::Null
         })
+    }
+
+    /// Whether the last line of a block is the last of the file, and nothing ends it.
+    fn ends_without_line_break(&self, span: &Span) -> bool {
+        let last = self.file.text.rsplit('\n').next().unwrap_or_default();
+        span.range().end >= self.file.text.len() && !last.trim().is_empty()
     }
 
     fn begin(
@@ -499,6 +511,16 @@ mod tests {
             json!({"a": null, "b": null, "c": null, "d": true}),
         );
         check("a: |\n  x\n  y\nb: !!str 5", json!({"a": "x\ny\n", "b": "5"}));
+        for (text, expected) in [
+            ("a: |\n  x", "x"),
+            ("a: |+\n  x", "x"),
+            ("a: >\n  x\n  y", "x y"),
+            ("a: |\n  x\n", "x\n"),
+            ("a: |\n  x\n  ", "x\n"),
+            ("a: |\n  x\n# end", "x\n"),
+        ] {
+            check(text, json!({ "a": expected }));
+        }
     }
 
     #[test]
@@ -527,6 +549,7 @@ mod tests {
             "a: 1\nb: 2\na: 3\n",
             "a.yaml:3:1 the key `a` stands here a second time",
         );
+        check_problem("a: !!set {}\n", "tags have no meaning");
         check_problem("a: !ruby/object {}\n", "tags have no meaning");
         check_problem("a: 1\n---\nb: 1\n", "second document");
         check_problem("[a]: 1\n", "a key must be text");
