@@ -123,6 +123,7 @@ fn combine(
         });
     }
     let mut tree = settle(merged?);
+    default_context(&mut tree, directory);
     select(loading, &mut tree);
     environment::fold(loading, &mut tree, names);
     Some(include::apply(loading, tree, names, depth))
@@ -187,6 +188,23 @@ fn select(loading: &mut Loading<'_>, tree: &mut Node) {
         }
         enabled
     });
+}
+
+/// What is built without a word about where is built in the project's directory.
+fn default_context(tree: &mut Node, directory: &Path) {
+    let services = tree
+        .get_mut("services")
+        .map(Node::entries_mut)
+        .unwrap_or_default();
+    for build in services
+        .iter_mut()
+        .filter_map(|service| service.value.get_mut("build"))
+    {
+        if build.get("context").is_none() {
+            let context = Kind::Text(directory.display().to_string());
+            build.set("context", Node::new(context, build.span.clone()));
+        }
+    }
 }
 
 /// A service that names no network is on `default`; where one is, there is such a network.

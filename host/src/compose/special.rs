@@ -1,7 +1,7 @@
 //! Values that have a form of their own: commands, health checks, hosts, limits.
 
 use super::{
-    canonical::Canonical,
+    canonical::{self, Canonical},
     keys::{self, MOUNT},
     mount,
     shape::{Merge, Shape},
@@ -11,6 +11,7 @@ use crate::pipeline::{
     node::{Entry, Kind, Node},
     problems::quoted,
 };
+use std::path::Path;
 
 /// Text is split into words as a shell does it; no shell runs.
 pub(super) fn command(reading: &mut Canonical<'_>, node: Node, what: &str) -> Option<Node> {
@@ -145,7 +146,8 @@ pub(super) fn external(reading: &mut Canonical<'_>, node: Node, what: &str) -> O
     }
 }
 
-/// A volume of a service: a place on the host becomes absolute, and a place in the container is needed.
+/// A volume of a service: a place on the host becomes absolute, and a place in the container is needed, which has one spelling: `/data/` is
+/// `/data` to whoever lays another volume over it.
 pub(super) fn finish_mount(reading: &mut Canonical<'_>, mount: &mut Node) {
     let is_bind = mount.text_of("type") == Some("bind");
     if mount.get("target").is_none() {
@@ -153,6 +155,14 @@ pub(super) fn finish_mount(reading: &mut Canonical<'_>, mount: &mut Node) {
         reading
             .problems
             .error("compose.missing-key", &mount.span, message);
+    }
+    if let Some((path, span)) = mount
+        .get("target")
+        .and_then(|target| Some((target.text()?, &target.span)))
+        && path.starts_with('/')
+    {
+        let normal = canonical::normal(Path::new(path)).display().to_string();
+        mount.set("target", Node::new(Kind::Text(normal), span.clone()));
     }
     let Some(source) = mount.get("source").cloned() else {
         if is_bind {

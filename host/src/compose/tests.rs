@@ -89,6 +89,10 @@ fn short_forms_become_the_one_form() {
         json!({ "context": "https://example.com/x.git" }),
     );
     check_service(
+        "build: { target: t }",
+        json!({ "target": "t", "context": "/app" }),
+    );
+    check_service(
         "command: run --name 'a b' $$X",
         json!(["run", "--name", "a b", "$X"]),
     );
@@ -239,6 +243,12 @@ fn files_are_merged_by_the_specifications_rules() {
         "/volumes",
         json!([{ "type": "volume", "source": "two", "target": "/data", "read_only": true }]),
     );
+    // `/data/` is the same place.
+    check_merged(
+        "volumes: [\"two:/data/\"]",
+        "/volumes",
+        json!([{ "type": "volume", "source": "two", "target": "/data" }]),
+    );
     check_merged(
         "secrets: [{ source: s, mode: 0440 }]",
         "/secrets",
@@ -295,7 +305,7 @@ fn names() {
 #[test]
 fn env_files_stand_below_the_environment() {
     let file = "services:\n  a:\n    image: x\n    env_file: [one.env, { path: two.env, required: false }, { path: raw.env, format: raw }]\n    environment: [B=9, D]\n";
-    let env = "A=${SET} # comment\nB=2\nD=from file\n";
+    let env = "A=${SET} # comment\nB=2\nD=from file\nSET\nNO\n";
     check(
         &[
             ("compose.yaml", file),
@@ -303,7 +313,7 @@ fn env_files_stand_below_the_environment() {
             ("raw.env", "R='$X' # y\n"),
         ],
         "/services/a/environment",
-        json!({ "A": "value", "B": "9", "D": null, "R": "'$X' # y" }),
+        json!({ "A": "value", "B": "9", "D": null, "SET": "value", "R": "'$X' # y" }),
     );
     check_problems(
         &[("compose.yaml", file), ("one.env", "no equals\n")],
@@ -470,8 +480,10 @@ fn extensions_and_anchors() {
 x-common: &common { restart: always, x-note: { any: [thing] } }
 services:
   a: { <<: *common, image: x, labels: { x-a: b } }
+  b: { !!merge <<: *common, image: x }
 ";
     check(&[("compose.yaml", file)], "/services/a/restart", json!("always"));
+    check(&[("compose.yaml", file)], "/services/b/restart", json!("always"));
     check(
         &[("compose.yaml", file)],
         "/services/a/labels",
