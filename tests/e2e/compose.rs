@@ -1,7 +1,10 @@
 //! `compose config` against `docker-compose config`: both resolve the same files, and mean the same. Docker's old tool is no
 //! judge of errors (it accepts a network that does not exist), so errors have tests of their own beside the loader.
 
-use serde_json::Value as Json;
+#[path = "../compose/keys.rs"]
+mod keys;
+
+use serde_json::{Value as Json, json};
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use windlass_tests::workspace::{Workspace, repository};
 
@@ -186,6 +189,57 @@ fn the_project_is_named_and_its_variables_come_in_layers() {
         image(&["--env-file", "other.env", "-p", "named"]),
         ("named".into(), "other-process-".into())
     );
+}
+
+/// What becomes part of something else on the way.
+const FOLDED: &[&str] = &["/extends", "/env_file", "/label_file", "/external/name"];
+
+#[test]
+fn every_key_of_the_schema_is_accepted_and_kept() {
+    let workspace = empty();
+    workspace.write("a.env", "A=1\n");
+    workspace.write("include.yaml", "services: { included: { image: x } }\n");
+    workspace.write("extended.yaml", "services: { a: { image: x } }\n");
+    let mut document = json!({
+        "services": { "a": { "image": "x" } }, "networks": { "a": {} }, "volumes": { "a": {}, "b": {} },
+        "secrets": { "a": { "file": "/a" } }, "configs": { "a": { "file": "/a" } }, "models": { "a": { "model": "m" } },
+    });
+    let mut kept = Vec::new();
+    for (number, sample) in keys::samples(false).into_iter().enumerate() {
+        let keys::Sample {
+            document: sample,
+            place,
+        } = sample;
+        let section = place[0].as_str();
+        let Some(value) = sample[section].get("a") else {
+            let before = document[section].as_array().cloned().unwrap_or_default();
+            document[section] = match sample[section].as_array() {
+                Some(more) => [before.as_slice(), more].concat().into(),
+                None => sample[section].clone(),
+            };
+            continue;
+        };
+        // In a section of names, every sample gets a name of its own.
+        let name = format!("sample-{number}");
+        document[section][&name] = value.clone();
+        let inside = place.get(2..).unwrap_or_default();
+        let inside: String = inside.iter().map(|key| format!("/{key}")).collect();
+        let is_given = value.pointer(&inside).is_some_and(|value| !value.is_null());
+        if is_given && !FOLDED.iter().any(|folded| inside.starts_with(folded)) {
+            kept.push(format!("/{section}/{name}{inside}"));
+        }
+    }
+    assert!(kept.len() > 400, "{} samples", kept.len());
+    workspace.write("compose.yaml", &document.to_string());
+    let resolved = workspace
+        .windlass(["compose", "config", "--profile", "a", "--format", "json"])
+        .expect(0)
+        .json();
+    let lost: Vec<&String> = kept
+        .iter()
+        .filter(|place| resolved.pointer(place).is_none())
+        .collect();
+    assert!(lost.is_empty(), "{lost:#?}");
 }
 
 fn empty() -> Workspace {
