@@ -93,6 +93,7 @@ pub(crate) fn secrets(reading: &mut Reading<'_>, value: &Value) -> Result<(), Er
     for grant in value.as_array().into_iter().flatten() {
         let key = grant["source"].as_str().unwrap_or_default();
         let from = &reading.model["secrets"][key];
+        swarm(reading, &format!("secrets.{key}"), from);
         let target = match grant["target"].as_str() {
             Some(absolute) if absolute.starts_with('/') => absolute.to_owned(),
             Some(name) => format!("/run/secrets/{name}"),
@@ -127,6 +128,7 @@ pub(crate) fn configs(reading: &mut Reading<'_>, value: &Value) {
     for grant in value.as_array().into_iter().flatten() {
         let key = grant["source"].as_str().unwrap_or_default();
         let from = &reading.model["configs"][key];
+        swarm(reading, &format!("configs.{key}"), from);
         let target = grant["target"]
             .as_str()
             .map_or_else(|| format!("/{key}"), String::from);
@@ -138,6 +140,15 @@ pub(crate) fn configs(reading: &mut Reading<'_>, value: &Value) {
             (None, Some(path)) => mount(reading, "configs", grant, path, &target),
             (None, None) => reading.refuse(&format!("configs.{key}"), "it has neither a file nor a content"),
         }
+    }
+}
+
+/// What only the store of a swarm can do with a file.
+fn swarm(reading: &mut Reading<'_>, place: &str, from: &Value) {
+    for key in ["driver_opts", "template_driver"] {
+        reading
+            .refusals
+            .unsupported(&format!("{place}.{key}"), &from[key]);
     }
 }
 

@@ -11,6 +11,9 @@ mod colours;
 pub mod config;
 mod files;
 pub mod host;
+#[cfg(test)]
+#[path = "../../../tests/compose/keys.rs"]
+mod keys;
 mod leftover;
 mod names;
 mod order;

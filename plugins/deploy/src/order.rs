@@ -94,6 +94,21 @@ pub(crate) fn needs(config: &Config, name: &str, service: &Value) -> Vec<Need> {
             },
         })
         .collect();
+    // A link says the same as `depends_on` without a condition.
+    for link in service["links"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        let (service, _) = link.split_once(':').unwrap_or((link, link));
+        if !needs.iter().any(|need| need.service == service) {
+            needs.push(Need {
+                service: service.to_owned(),
+                condition: Condition::Started,
+            });
+        }
+    }
     if let Some(router) = router.filter(|_| is_blue_green(name))
         && !needs.iter().any(|need| need.service == router)
     {

@@ -150,6 +150,7 @@ fn resource(config: &Config, key: &str, from: &Value, place: &str, refusals: &mu
             "driver_opts" => spec["driver-opts"] = texts(value),
             "labels" => spec["labels"] = texts(value),
             "enable_ipv4" if *value == true => {}
+            "enable_ipv4" => refusals.add(&place, "a network without IPv4 cannot be made"),
             "ipam" => subnet(value, &place, &mut spec, refusals),
             key if key.starts_with("x-") => {}
             _ => refusals.unsupported(&place, value),

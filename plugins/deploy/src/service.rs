@@ -139,7 +139,7 @@ pub(crate) struct Reading<'a> {
 /// Keys that say how an image is made, when a service is chosen, what a development tool does, or nothing to an engine.
 const WITHOUT_MEANING: [&str; 6] = ["build", "profiles", "expose", "attach", "develop", "extends"];
 /// Keys that are looked at elsewhere.
-const ELSEWHERE: [&str; 4] = ["image", "depends_on", "container_name", "scale"];
+const ELSEWHERE: [&str; 3] = ["image", "container_name", "scale"];
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(
@@ -311,6 +311,7 @@ impl<'a> Reading<'a> {
                 );
             }
             "deploy" => self.deploy(value),
+            "depends_on" => self.depends_on(value),
             "mem_limit" => self.amount("memory", key, amount::size(value)),
             "shm_size" => self.amount("shm-size", key, amount::size(value)),
             "pids_limit" => self.amount("pids", key, value.as_i64()),
@@ -353,6 +354,14 @@ impl<'a> Reading<'a> {
         });
         let pairs: Map<String, Value> = pairs.collect();
         self.set("environment", pairs);
+    }
+
+    /// The order comes from [`order::needs`]; here is what it leaves out.
+    fn depends_on(&mut self, value: &Value) {
+        for (needed, how) in object(value) {
+            let place = format!("services.{}.depends_on.{needed}.restart", self.name);
+            self.refusals.unsupported(&place, &how["restart"]);
+        }
     }
 
     fn networks(&mut self, value: &Value) {
