@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use windlass_guest::Error;
-use windlass_guest::containers::Program;
+use windlass_guest::containers::{Output, Program};
 
 use crate::host::Host;
 use crate::redis::program;
@@ -32,10 +32,8 @@ impl Inside {
     /// # Errors
     /// Those of the host.
     pub fn is_empty(&self, host: &mut dyn Host, id: &str) -> Result<Option<bool>, Error> {
-        let found = host.exec(
-            id,
-            &as_root(&["find", &self.path, "-mindepth", "1", "-maxdepth", "1"]),
-        )?;
+        let entries = ["find", &self.path, "-mindepth", "1", "-maxdepth", "1"];
+        let found = self.run(host, id, &entries)?;
         Ok((found.exit == 0).then(|| found.stdout.trim().is_empty()))
     }
 
@@ -72,9 +70,24 @@ impl Inside {
         self.each(host, id, &[&old, &moved, &["rm", "-rf", aside]])
     }
 
+    /// As root, since what is put back may belong to anybody. In a container of another user root has no power over others' files: there, as whom
+    /// the directory belongs to. What is run may be run twice.
+    fn run(&self, host: &mut dyn Host, id: &str, argv: &[&str]) -> Result<Output, Error> {
+        let output = host.exec(id, &run_as("0", argv))?;
+        if output.exit == 0 {
+            return Ok(output);
+        }
+        let owner = host.exec(id, &run_as("0", &["stat", "-c", "%u:%g", &self.path]))?;
+        match owner.stdout.trim() {
+            "0:0" => Ok(output),
+            owner_and_group if owner.exit == 0 => host.exec(id, &run_as(owner_and_group, argv)),
+            _ => Ok(output),
+        }
+    }
+
     fn each(&self, host: &mut dyn Host, id: &str, commands: &[&[&str]]) -> Result<(), Error> {
         for command in commands {
-            let output = host.exec(id, &as_root(command))?;
+            let output = self.run(host, id, command)?;
             if output.exit != 0 {
                 let message = format!("{} of {}: {}", self.path, self.container, output.stderr.trim());
                 return Err(Error::new("container.failed", message));
@@ -84,10 +97,10 @@ impl Inside {
     }
 }
 
-/// What is put back may belong to anybody.
-fn as_root(argv: &[&str]) -> Program {
+/// A program that somebody else than the container's user runs.
+fn run_as(user: &str, argv: &[&str]) -> Program {
     Program {
-        user: Some("0".to_owned()),
+        user: Some(user.to_owned()),
         ..program(argv)
     }
 }
