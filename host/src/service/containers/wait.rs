@@ -6,15 +6,22 @@ use crate::{
     failure::{Failure, Turn},
     service::capture::Capture,
 };
-use bollard::{container::LogOutput, models::ContainerInspectResponse, query_parameters::LogsOptionsBuilder};
+use bollard::{
+    container::LogOutput,
+    errors::Error,
+    models::ContainerInspectResponse,
+    query_parameters::{LogsOptionsBuilder, WaitContainerOptions},
+};
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the engine is asked: a look costs it about a millisecond.
+/// How often the engine is asked what it does not tell: a look costs it about a millisecond.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How long the engine's word is waited for before it is asked all the same.
+const TOLD: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(3600);
 /// What a container's last words are worth in a message.
 const LAST_LINES: u32 = 30;
@@ -104,9 +111,25 @@ impl Caller {
                     let failure = self.last_words("container.timeout", message, &found).await;
                     return Err(failure.retryable());
                 }
-                None => tokio::time::sleep(INTERVAL).await,
+                None => self.change(id, until, &found).await,
             }
         }
+    }
+
+    /// Until a look may find something else. Of the end of what runs the engine tells at once.
+    async fn change(&self, id: &str, until: Until, found: &ContainerInspectResponse) {
+        let runs = found.state.as_ref().and_then(|state| state.running) == Some(true);
+        if let (Until::Exited, true, Ok(docker)) = (until, runs, self.docker().await) {
+            let mut end = docker.wait_container(id, None::<WaitContainerOptions>);
+            let told = tokio::time::timeout(TOLD, end.next()).await;
+            if matches!(
+                told,
+                Ok(Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })))
+            ) {
+                return;
+            }
+        }
+        tokio::time::sleep(INTERVAL).await;
     }
 
     async fn last_words(&self, code: &str, message: String, found: &ContainerInspectResponse) -> Failure {
