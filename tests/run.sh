@@ -20,6 +20,7 @@ ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing l
 command -v dockerd >/dev/null 2>&1 || missing="$missing docker.io"
 command -v docker-registry >/dev/null 2>&1 || missing="$missing docker-registry"
 command -v debootstrap >/dev/null 2>&1 || missing="$missing debootstrap"
+command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
 [ -x /usr/bin/busybox ] || [ -x /bin/busybox ] || missing="$missing busybox-static"
 # shellcheck disable=SC2086 # several words are meant

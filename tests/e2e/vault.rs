@@ -7,7 +7,7 @@
 
 use serde_json::{Value as Json, json};
 use windlass_tests::{
-    vault::{Vault, text},
+    vault::Vault,
     workspace::{Ended, Workspace},
 };
 
@@ -128,16 +128,8 @@ stages:
     }
 
     fn approle(&self) -> Auth {
-        let role = "auth/approle/role/team-insight";
-        self.vault
-            .must("POST", "sys/auth/approle", &json!({ "type": "approle" }));
-        self.vault.must("POST", role, &json!({ "policies": "default" }));
-        let id = self.vault.must("GET", &format!("{role}/role-id"), &Json::Null);
-        let secret = self.vault.must("POST", &format!("{role}/secret-id"), &json!({}));
-        Auth::AppRole {
-            role: text(&id, "/data/role_id"),
-            secret: text(&secret, "/data/secret_id"),
-        }
+        let (role, secret) = self.vault.approle("team-insight");
+        Auth::AppRole { role, secret }
     }
 }
 

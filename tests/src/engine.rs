@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -82,6 +82,108 @@ impl Engine {
     }
 }
 
+/// An engine of one test, which may die: beside whatever other engine there is, and without a way to the outside.
+pub struct MortalEngine {
+    pub engine: Engine,
+    directory: tempfile::TempDir,
+    bridge: Bridge,
+    daemon: Child,
+}
+
+/// A network of its own: two engines on `docker0` take it away from each other.
+struct Bridge(String);
+
+impl MortalEngine {
+    /// `None` after saying why, where no engine can be had.
+    pub fn start() -> Option<Self> {
+        // Sockets have short paths.
+        let directory = tempfile::tempdir_in("/tmp").expect("temporary");
+        let made = Bridge::new().and_then(|bridge| Ok((daemon(directory.path(), &bridge)?, bridge)));
+        match made {
+            Ok((daemon, bridge)) => Some(Self {
+                engine: Engine {
+                    host: format!("unix://{}", directory.path().join("docker.sock").display()),
+                },
+                directory,
+                bridge,
+                daemon,
+            }),
+            Err(problem) => {
+                eprintln!("\n*** skipped: needs a Docker Engine ({problem}) ***\n");
+                None
+            }
+        }
+    }
+
+    /// As the system would end it, without a word.
+    pub fn die(&mut self) {
+        self.daemon.kill().expect("it was there");
+        self.daemon.wait().expect("it is gone");
+        // The manager of its containers goes with it. Where nobody asks how that ended, its number stays, and the next daemon takes it for alive.
+        let _ = fs::remove_file(self.directory.path().join("exec/containerd/containerd.pid"));
+    }
+
+    /// Starts again with what is on its disk.
+    pub fn rise(&mut self) {
+        self.daemon = daemon(self.directory.path(), &self.bridge).expect("it starts again");
+    }
+}
+
+impl Drop for MortalEngine {
+    fn drop(&mut self) {
+        // In order, or its containers and mounts would stay.
+        let asked = Command::new("kill").arg(self.daemon.id().to_string()).status();
+        if asked.is_ok_and(|status| status.success()) {
+            let _ = self.daemon.wait();
+        }
+    }
+}
+
+impl Bridge {
+    fn new() -> Result<Self, String> {
+        let id = std::process::id();
+        let bridge = Self(format!("wlt{}", id % 100_000));
+        let (x, y) = (id >> 8 & 0xff, id & 0xff);
+        ip(&["link", "add", "name", &bridge.0, "type", "bridge"])?;
+        ip(&["address", "add", &format!("10.{x}.{y}.1/24"), "dev", &bridge.0])?;
+        ip(&["link", "set", &bridge.0, "up"])?;
+        Ok(bridge)
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = ip(&["link", "delete", &self.0]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("`ip` does not start: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "ip {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
+}
+
+fn daemon(directory: &Path, bridge: &Bridge) -> Result<Child, String> {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let mut dockerd = Command::new("dockerd");
+    dockerd
+        .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
+        .args(["--pidfile", &path("pid"), "--group", "root"])
+        .args(["--host", &format!("unix://{}", path("docker.sock"))])
+        .args(["--bridge", &bridge.0, "--iptables=false"])
+        .args(["--ip-forward=false", "--ip-masq=false"]);
+    launch(dockerd, &path("log"), &path("docker.sock"))
+}
+
 /// Removes, in the end, all that carries a project's label.
 pub struct Project<'a> {
     pub engine: &'a Engine,
@@ -148,7 +250,6 @@ fn answers(socket: &str) -> bool {
 }
 
 fn start(socket: &str) -> Result<(), String> {
-    let log = File::create(format!("{OURS}/log")).map_err(|error| error.to_string())?;
     let data = data_directory();
     let mut dockerd = Command::new("dockerd");
     dockerd
@@ -160,21 +261,27 @@ fn start(socket: &str) -> Result<(), String> {
             &format!("{OURS}/pid"),
         ])
         .args(["--host", &format!("unix://{socket}"), "--group", "root"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
         // Not ended with the test that starts it.
         .process_group(0);
+    launch(dockerd, &format!("{OURS}/log"), socket).map(drop)
+}
+
+/// Starts it and waits until it answers.
+fn launch(mut dockerd: Command, log: &str, socket: &str) -> Result<Child, String> {
+    let file = File::create(log).map_err(|error| error.to_string())?;
     let mut child = dockerd
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file)
         .spawn()
         .map_err(|error| format!("dockerd does not start: {error}"))?;
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         if answers(socket) {
-            return Ok(());
+            return Ok(child);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            let log = fs::read_to_string(format!("{OURS}/log")).unwrap_or_default();
+            let log = fs::read_to_string(log).unwrap_or_default();
             let last = log.lines().last().unwrap_or_default();
             return Err(format!("dockerd ended with {status}: {last}"));
         }

@@ -6,5 +6,6 @@ pub mod counter;
 pub mod engine;
 pub mod postgres;
 pub mod registry;
+pub mod traffic;
 pub mod vault;
 pub mod workspace;

@@ -78,6 +78,16 @@ impl Vault {
         self.must("PUT", "sys/unseal", &json!({ "key": self.key }));
     }
 
+    /// A role that programs log in with: its id, and a secret for it.
+    pub fn approle(&self, name: &str) -> (String, String) {
+        let role = format!("auth/approle/role/{name}");
+        self.must("POST", "sys/auth/approle", &json!({ "type": "approle" }));
+        self.must("POST", &role, &json!({ "policies": "default" }));
+        let id = self.must("GET", &format!("{role}/role-id"), &Json::Null);
+        let secret = self.must("POST", &format!("{role}/secret-id"), &json!({}));
+        (text(&id, "/data/role_id"), text(&secret, "/data/secret_id"))
+    }
+
     pub fn seal(&self) {
         self.must("PUT", "sys/seal", &json!({}));
     }

@@ -1,0 +1,367 @@
+//! Versions exchanged behind a router on a real engine while requests come in: killed anywhere, the next run finds its way and leaves nothing over;
+//! what breaks once it has traffic loses it again. The application is a web server of four lines, so that a switch takes seconds.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use windlass_load::Target;
+use windlass_tests::{
+    engine::{Engine, Project},
+    registry::free_address,
+    traffic::Traffic,
+    workspace::{Ended, Workspace, repository},
+};
+
+/// Requests a second.
+const RATE: u32 = 100;
+/// Of the places at which a run can be killed every so many. `WINDLASS_TEST_EVERY_PLACE` tries all of them.
+const STRIDE: usize = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two replicas of the server, and the router of `pipelines/team-insight`.
+struct Stack<'a> {
+    workspace: Workspace,
+    engine: &'a Engine,
+    project: Project<'a>,
+    address: SocketAddr,
+}
+
+impl<'a> Stack<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        router_image(engine);
+        let project = Project::new(engine, "switches");
+        let mut workspace = Workspace::new(env!("CARGO_BIN_EXE_windlass-under-test"));
+        let address: SocketAddr = free_address().parse().expect("an address");
+        let router = repository().join("pipelines/team-insight/router/haproxy.cfg");
+        fs::copy(router, workspace.path("haproxy.cfg")).expect("copied");
+        let (name, port, image) = (&project.name, address.port(), engine.busybox());
+        workspace.write("compose.yaml", &format!(r#"services:
+  router:
+    image: haproxy:2.6-alpine
+    user: "0:0"
+    command: [sh, -c, "test -e /router/live.map || :> /router/live.map; exec docker-entrypoint.sh haproxy -f /usr/local/etc/haproxy/haproxy.cfg"]
+    ports: ["127.0.0.1:{port}:8080"]
+    volumes: ["router:/router", "./haproxy.cfg:/usr/local/etc/haproxy/haproxy.cfg:ro"]
+    healthcheck: {{ test: [CMD, wget, -qO, /dev/null, "http://127.0.0.1:8081/health"], interval: 500ms, retries: 20 }}
+  backend:
+    image: {image}
+    environment: {{ VERSION: "${{VERSION}}" }}
+    command: [sh, -c, "mkdir /www; echo well >/www/health; echo $$VERSION >/www/version; trap 'exit 0' TERM; httpd -f -p 8000 -h /www & wait"]
+    healthcheck: {{ test: [CMD, wget, -qO, /dev/null, "http://127.0.0.1:8000/health"], interval: 500ms, retries: 1, start_period: 20s }}
+    stop_grace_period: 2s
+    deploy: {{ replicas: 2 }}
+volumes: {{ router: }}
+"#));
+        workspace.write(
+            "windlass.yaml",
+            &format!(
+                r#"windlass: 1
+name: switches
+vars:
+  version: {{ type: string, required: true }}
+  watch: {{ type: string, default: 1s }}
+concurrency: {{ group: switches }}
+stages:
+  deploy:
+    uses: deploy
+    with:
+      project: {name}
+      compose: [compose.yaml]
+      environment: {{ VERSION: "${{{{ vars.version }}}}" }}
+      strategy: {{ backend: blue-green }}
+      router: {{ kind: haproxy, service: router, port: 8000 }}
+      checks: {{ version: {{ http: /version }}, health: {{ http: /health }} }}
+      watch: "${{{{ vars.watch }}}}"
+    allow:
+      files: {{ /workspace/compose.yaml: ro }}
+      containers:
+        run: ["{image}", "haproxy:2.6-alpine"]
+        pull: ["{image}", "haproxy:2.6-alpine"]
+        manage: ["{name}/*"]
+        exec: ["{name}/router"]
+        mount: ["{name}_*:rw", "/workspace/haproxy.cfg:ro"]
+        publish: ["127.0.0.1:{port}"]
+"#
+            ),
+        );
+        workspace.set("DOCKER_HOST", &engine.host);
+        Self {
+            workspace,
+            engine,
+            project,
+            address,
+        }
+    }
+
+    fn command(&self, variables: &[&str]) -> Command {
+        let mut command = self.workspace.command(["run"]);
+        for variable in variables {
+            command.args(["--var", variable]);
+        }
+        command
+    }
+
+    /// Puts a version in place; killed at `place`.
+    fn deploy(&self, version: usize, place: Option<&str>) -> Ended {
+        let mut command = self.command(&[&format!("version={version}")]);
+        command.envs(place.map(|place| ("WINDLASS_FAILPOINT", place)));
+        Ended::from(command.output().expect("it starts"))
+    }
+
+    /// Puts a version in place, and writes down every place on the way.
+    fn places(&self, version: usize) -> Vec<String> {
+        let trace = self.workspace.path("../trace");
+        let mut command = self.command(&[&format!("version={version}")]);
+        command.env("WINDLASS_FAILPOINT_TRACE", &trace);
+        Ended::from(command.output().expect("it starts")).expect(0);
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut places = Vec::new();
+        for name in fs::read_to_string(trace).expect("it was traced").lines() {
+            let count = counts.entry(name.to_string()).or_default();
+            *count += 1;
+            places.push(format!("{name}:{count}"));
+        }
+        places
+    }
+
+    fn traffic(&self) -> Traffic {
+        let target: Target = format!("http://{}/version", self.address).parse().expect("a URL");
+        Traffic::start(&target, self.address, None, rate())
+    }
+
+    /// What the router says: the colour that has the traffic.
+    fn colour(&self) -> String {
+        let router = format!("{}-router-1", self.project.name);
+        let answer = self.engine.told(&[
+            "exec",
+            &router,
+            "wget",
+            "-qO-",
+            "http://127.0.0.1:8081/live/backend",
+        ]);
+        answer.split(' ').next().unwrap_or_default().to_string()
+    }
+
+    /// What a request gets.
+    fn version(&self) -> String {
+        let output = Command::new("curl")
+            .args(["-sS", &format!("http://{}/version", self.address)])
+            .output()
+            .expect("curl starts");
+        String::from_utf8_lossy(&output.stdout).trim().to_string()
+    }
+
+    /// The containers of the two colours by name, with whether they run; each of them carries the labels of a run.
+    fn colours(&self) -> BTreeMap<String, bool> {
+        let filter = format!("label=com.docker.compose.project={}", self.project.name);
+        let format =
+            r#"{{.Names}} {{.State}} {{.Label "com.docker.compose.service"}} {{.Label "windlass.run"}}"#;
+        let told = self
+            .engine
+            .told(&["ps", "-a", "--filter", &filter, "--format", format]);
+        let mut found = BTreeMap::new();
+        for line in told.lines() {
+            let [name, state, service, run] = line.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("an unlabelled container: {line}");
+            };
+            assert!(!run.is_empty(), "{line}");
+            if service == "backend" {
+                found.insert(name.to_string(), state == "running");
+            }
+        }
+        found
+    }
+
+    /// Two replicas that run and have the traffic, and at most two that came before, and rest.
+    fn expect_tidy(&self, version: usize, context: &str) {
+        let live = self.colour();
+        let colours = self.colours();
+        assert_eq!(self.version(), version.to_string(), "{context}");
+        for (name, runs) in &colours {
+            assert_eq!(*runs, name.contains(&live), "{context}: {live} of {colours:?}");
+        }
+        let running = colours.values().filter(|runs| **runs).count();
+        assert!(running == 2 && colours.len() <= 4, "{context}: {colours:?}");
+    }
+}
+
+fn rate() -> u32 {
+    let asked = std::env::var("WINDLASS_TEST_RATE");
+    asked.map_or(RATE, |rate| rate.parse().expect("a number"))
+}
+
+fn router_image(engine: &Engine) {
+    let made = Command::new(repository().join("tests/images/build.sh"))
+        .arg("haproxy")
+        .env("DOCKER_HOST", &engine.host)
+        .stdout(Stdio::null())
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "the router's image");
+}
+
+#[test]
+fn killed_anywhere_in_a_switch_no_request_fails() {
+    let Some(engine) = Engine::get() else { return };
+    let stack = Stack::new(&engine);
+    stack.deploy(1, None).expect(0);
+    let traffic = stack.traffic();
+    let places = stack.places(2);
+    let stride = match std::env::var_os("WINDLASS_TEST_EVERY_PLACE") {
+        Some(_) => 1,
+        None => STRIDE,
+    };
+    let (mut version, mut kills) = (2, 0);
+    for place in places.iter().step_by(stride) {
+        let killed = stack.deploy(version + 1, Some(place));
+        kills += usize::from(killed.code == -1);
+        let before = stack.colour();
+        let next = stack.deploy(version + 2, None);
+        let context = format!("{place}: {}\n{}", killed.said(), next.said());
+        assert_eq!(next.code, 0, "{context}");
+        assert_ne!(stack.colour(), before, "the candidate had the traffic: {context}");
+        version += 2;
+        stack.expect_tidy(version, &context);
+    }
+    let sent = traffic.expect_all_answered();
+    println!(
+        "{kills} of {} kill points tried, each followed by a run of another version: {sent} requests, 0 failed, 0 containers left over",
+        places.len()
+    );
+    assert!(
+        kills * stride * 10 >= places.len() * 9,
+        "{kills} of {}",
+        places.len()
+    );
+}
+
+#[test]
+fn what_breaks_once_it_has_traffic_loses_it_again() {
+    let Some(engine) = Engine::get() else { return };
+    let stack = Stack::new(&engine);
+    stack.deploy(1, None).expect(0);
+    let before = stack.colour();
+    let traffic = stack.traffic();
+    let mut run = stack.command(&["version=2", "watch=30s"]);
+    let run = run
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let began = Instant::now();
+    while stack.colour() == before {
+        assert!(began.elapsed() < PATIENCE, "no switch");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for (name, _) in stack.colours() {
+        if !name.contains(&before) {
+            stack.engine.told(&["exec", &name, "rm", "/www/health"]);
+        }
+    }
+    let ended = Ended::from(run.wait_with_output().expect("it ends")).expect(1);
+    let said = ended.said();
+    assert!(said.contains("going back"), "{said}");
+    assert_eq!((stack.colour(), stack.version()), (before, "1".into()), "{said}");
+    stack.expect_tidy(1, &said);
+    // Until the failure is seen, within a second, and the traffic is back.
+    let failed = traffic.failed();
+    println!("{failed} requests failed before the traffic was back");
+    assert!(failed <= u64::from(3 * rate()), "{failed}: {said}");
+}
+
+/// Clients that nobody here wrote, sending until they are asked to end.
+struct Client {
+    name: &'static str,
+    process: Child,
+}
+
+impl Client {
+    fn start(name: &'static str, arguments: &[&str], stack: &Stack<'_>) -> Self {
+        let process = Command::new(name)
+            .args(arguments)
+            .arg(format!("http://{}/version", stack.address))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} (apt-get install {name}): {error}"));
+        Self { name, process }
+    }
+
+    /// What it says when it is interrupted.
+    fn report(self) -> String {
+        let id = self.process.id().to_string();
+        let asked = Command::new("kill").args(["-INT", &id]).status();
+        assert!(
+            asked.is_ok_and(|status| status.success()),
+            "{} has ended",
+            self.name
+        );
+        let output = self.process.wait_with_output().expect("it ends");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// P13. `WINDLASS_TEST_RATE=1000 WINDLASS_TEST_SWITCHES=20` are the figures that are wanted.
+#[test]
+#[ignore = "minutes, and it wants hey and wrk"]
+fn figures() {
+    let Some(engine) = Engine::get() else { return };
+    let stack = Stack::new(&engine);
+    stack.deploy(1, None).expect(0);
+    let places = stack.places(2);
+    let count = std::env::var("WINDLASS_TEST_SWITCHES").map_or(5, |count| count.parse().expect("a number"));
+    let calm = stack.traffic();
+    std::thread::sleep(Duration::from_secs(20));
+    println!("without switches:");
+    calm.expect_all_answered();
+
+    println!("{count} switches and {count} rollbacks, a SIGKILL in half of them:");
+    let traffic = stack.traffic();
+    let hey = Client::start("hey", &["-z", "4h", "-c", "20", "-q", "5"], &stack);
+    let mut rollbacks = Vec::new();
+    for switch in 0..count {
+        let version = 10 + switch;
+        if switch % 2 == 0 {
+            let place = &places[(switch * 31 + 7) % places.len()];
+            assert_eq!(stack.deploy(version, Some(place)).code, -1, "{place}");
+        }
+        stack.deploy(version, None).expect(0);
+        stack.expect_tidy(version, "a switch");
+        let began = Instant::now();
+        let ended = stack.workspace.windlass(["rollback", "--yes"]);
+        rollbacks.push(began.elapsed());
+        // Where the killed run had switched already, the one after it had nothing to do and has nothing to undo.
+        assert!([0, 3].contains(&ended.code), "{}", ended.said());
+    }
+    rollbacks.sort();
+    let sent = traffic.expect_all_answered();
+    println!(
+        "rollback p50 {:?}, {sent} requests",
+        rollbacks[rollbacks.len() / 2]
+    );
+    let report = hey.report();
+    println!(
+        "hey:{}",
+        report
+            .split_once("Status code")
+            .map_or(report.as_str(), |(_, rest)| rest)
+    );
+    assert!(
+        !report.contains("Error distribution") && !report.contains("[5"),
+        "{report}"
+    );
+
+    let wrk = Client::start("wrk", &["-t1", "-c20", "-d4h"], &stack);
+    for switch in 0..5 {
+        stack.deploy(100 + switch, None).expect(0);
+    }
+    let report = wrk.report();
+    println!("wrk, busy, 5 switches:\n{report}");
+    assert!(
+        !report.contains("Socket errors") && !report.contains("Non-2xx"),
+        "{report}"
+    );
+}
