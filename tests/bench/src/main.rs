@@ -6,6 +6,8 @@
 mod bare;
 mod cancel;
 mod cold;
+mod containers;
+mod docker;
 mod engine;
 mod loading;
 mod peers;
@@ -122,6 +124,9 @@ fn bench(arguments: &Arguments) -> Result<()> {
             "P8",
             in_own_process("P8", arguments).map(|bytes| rows.push(live_memory(bytes))),
         );
+    }
+    if arguments.wants(&["P9"]) {
+        note("P9", containers::all(&project, &mut rows));
     }
     if arguments.wants(&["P10"]) {
         note("P10", redaction::hundred_secrets(&mut rows));

@@ -281,7 +281,7 @@ impl Project {
                 self.root(),
                 secrets,
                 &self.root().join("state"),
-                Address::from_variables(|_| None),
+                Address::from_variables(|name| std::env::var(name).ok()),
             )
             .map_err(said)?,
             exit_code: |_| (0, "succeeded"),
