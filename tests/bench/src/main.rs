@@ -3,6 +3,7 @@
 //! `cargo run --release -p windlass-bench [-- --json FILE] [--directory DIR] [--only P1,P5]`. Not a test: nothing fails because
 //! a machine is slow.
 
+mod backup;
 mod bare;
 mod cancel;
 mod cold;
@@ -130,6 +131,9 @@ fn bench(arguments: &Arguments) -> Result<()> {
     }
     if arguments.wants(&["P10"]) {
         note("P10", redaction::hundred_secrets(&mut rows));
+    }
+    if arguments.wants(&["P11"]) {
+        note("P11", backup::postgres(&project, &mut rows));
     }
     if arguments.wants(&["P15"]) {
         note("P15", cancel::all(&project, &mut rows));

@@ -29,6 +29,8 @@ pub(crate) enum Quantity {
 pub(crate) enum Wanted {
     AtMost(f64),
     AtLeast(f64),
+    /// It is only to be known.
+    Nothing,
 }
 
 impl Row {
@@ -94,6 +96,7 @@ impl Row {
         match self.wanted {
             Wanted::AtMost(bound) => self.reached <= bound,
             Wanted::AtLeast(bound) => self.reached >= bound,
+            Wanted::Nothing => true,
         }
     }
 
@@ -102,7 +105,11 @@ impl Row {
             Some((name, base)) => (name.clone(), base.to_string()),
             None => Default::default(),
         };
-        let ok = if self.is_reached() { "ok" } else { "missed" };
+        let ok = match self.wanted {
+            Wanted::Nothing => "",
+            _ if self.is_reached() => "ok",
+            _ => "missed",
+        };
         let reached = format!("{:.2}", self.reached);
         [
             self.figure.into(),
@@ -146,6 +153,7 @@ impl Quantity {
 impl std::fmt::Display for Quantity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Time(time) if time.as_secs() >= 10 => write!(formatter, "{:.1} s", time.as_secs_f64()),
             Self::Time(time) if time.as_millis() >= 10 => {
                 write!(formatter, "{:.1} ms", time.as_secs_f64() * 1e3)
             }
@@ -163,6 +171,7 @@ impl std::fmt::Display for Wanted {
         match self {
             Self::AtMost(bound) => write!(formatter, "≤ {bound}"),
             Self::AtLeast(bound) => write!(formatter, "≥ {bound}"),
+            Self::Nothing => Ok(()),
         }
     }
 }
