@@ -17,7 +17,7 @@ use crate::{
 };
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, pki_types::ServerName};
 use std::{
     collections::HashMap,
     io,
@@ -26,7 +26,12 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_rustls::TlsConnector;
 
 /// No connection waits longer, whatever a guest asks for.
 pub const LONGEST_CONNECT: Duration = Duration::from_secs(60);
@@ -82,6 +87,27 @@ pub enum ConnectError {
     TimedOut { host: String, port: u16, seconds: f32 },
 }
 
+/// A connection that HTTP can be spoken over.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Why there is no connection to an origin.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// What `origins:` says of its authority.
+    #[error("{}", .0.message)]
+    Authority(Failure),
+    #[error("`{0}` is no name that a certificate could have")]
+    Name(String),
+    #[error("the certificate of `{origin}` is not trusted: {problem}")]
+    Untrusted { origin: String, problem: String },
+    #[error("`{origin}` does not speak TLS as it should: {problem}")]
+    Tls { origin: String, problem: String },
+}
+
 impl Connector {
     /// `origins` as in the pipeline file, its paths relative to `root`.
     ///
@@ -131,6 +157,42 @@ impl Connector {
         Ok(cell.get_or_init(|| config).clone())
     }
 
+    /// Connects to an origin, or where `origins:` says, within `timeout`, and speaks TLS where it is `is_tls`.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        &self,
+        origin: &str,
+        is_tls: bool,
+        to: &Destination,
+        timeout: Duration,
+    ) -> Result<Box<dyn Stream>, OpenError> {
+        let opening = async {
+            let stream = self.connect(&self.route(origin, to.clone()), timeout).await?;
+            match is_tls {
+                true => self.secured(origin, to, stream).await,
+                false => Ok(Box::new(stream) as Box<dyn Stream>),
+            }
+        };
+        let opened = tokio::time::timeout(timeout.min(LONGEST_CONNECT), opening).await;
+        opened.unwrap_or_else(|_| Err(OpenError::Connect(timed_out(to, timeout))))
+    }
+
+    async fn secured(
+        &self,
+        origin: &str,
+        to: &Destination,
+        stream: TcpStream,
+    ) -> Result<Box<dyn Stream>, OpenError> {
+        let config = self.tls(origin).map_err(OpenError::Authority)?;
+        // The name that was asked for is the name that the certificate has to have.
+        let host = to.host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_string()).map_err(|_| OpenError::Name(host.into()))?;
+        let stream = TlsConnector::from(config).connect(name, stream).await;
+        Ok(Box::new(stream.map_err(|error| not_secured(origin, &error))?))
+    }
+
     /// Connects within `timeout` (at most [`LONGEST_CONNECT`]).
     ///
     /// # Errors
@@ -138,11 +200,7 @@ impl Connector {
     pub async fn connect(&self, to: &Destination, timeout: Duration) -> Result<TcpStream, ConnectError> {
         let timeout = timeout.min(LONGEST_CONNECT);
         let deadline = Instant::now() + timeout;
-        let timed_out = || ConnectError::TimedOut {
-            host: to.host.clone(),
-            port: to.port,
-            seconds: timeout.as_secs_f32(),
-        };
+        let timed_out = || timed_out(to, timeout);
         let resolved = tokio::time::timeout_at(deadline, self.addresses(to)).await;
         let addresses = resolved.map_err(|_| timed_out())??;
         let mut first = None;
@@ -207,7 +265,8 @@ fn host_of(pattern: &Pattern) -> Option<&Host> {
     }
 }
 
-fn trust_of(host: &str) -> Trust {
+/// Of a host that a person has named exactly.
+pub(crate) fn trust_of(host: &str) -> Trust {
     literal(host).map_or(Trust::Named, Trust::Literal)
 }
 
@@ -240,6 +299,25 @@ async fn dial(address: SocketAddr, timeout: Duration) -> Result<Option<TcpStream
             address,
             problem: error.to_string(),
         }),
+    }
+}
+
+fn timed_out(to: &Destination, timeout: Duration) -> ConnectError {
+    ConnectError::TimedOut {
+        host: to.host.clone(),
+        port: to.port,
+        seconds: timeout.min(LONGEST_CONNECT).as_secs_f32(),
+    }
+}
+
+fn not_secured(origin: &str, error: &io::Error) -> OpenError {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let (origin, problem) = (origin.to_string(), error.to_string());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => OpenError::Untrusted { origin, problem },
+        _ => OpenError::Tls { origin, problem },
     }
 }
 
@@ -305,6 +383,21 @@ impl ConnectError {
                 ))
             }
             _ => Failure::new(Turn::Environment, code, self.to_string()).retryable(),
+        }
+    }
+}
+
+impl OpenError {
+    /// As [`ConnectError::failure`].
+    pub fn failure(&self, code: &str) -> Failure {
+        match self {
+            Self::Connect(error) => error.failure(code),
+            Self::Authority(failure) => failure.clone(),
+            Self::Untrusted { origin, .. } => Failure::new(Turn::Operator, "http.tls", self.to_string())
+                .help(format!(
+                    "for a private authority add under `origins:`: \"{origin}\": {{ ca: path/to/ca.pem }}"
+                )),
+            Self::Name(_) | Self::Tls { .. } => Failure::new(Turn::Environment, code, self.to_string()),
         }
     }
 }

@@ -4,12 +4,12 @@
 //! GET and HEAD read. Every other method is an effect: announced before it is sent, its status written after. A reply's body
 //! is not journalled, since it may hold what nobody has called a secret yet; a replayed effect answers with its status alone.
 
-mod body;
+pub(super) mod body;
 mod target;
 
 use super::{
     effect::Effects,
-    egress::{ConnectError, Connector},
+    egress::{ConnectError, Connector, OpenError, Stream},
     events::Log,
     secret::Secrets,
     wasi::HttpSender,
@@ -27,11 +27,9 @@ use http::{Method, Request, Response, StatusCode, Uri, request::Parts};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use std::{
-    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -39,8 +37,6 @@ use std::{
     time::Duration,
 };
 use target::{Target, swap_headers};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody};
 
@@ -201,10 +197,9 @@ impl Http {
         options: RequestOptions,
     ) -> Result<Reply, Problem> {
         let wait = |asked: Option<Duration>, default: Duration| asked.unwrap_or(default).min(LONGEST_WAIT);
-        let connecting = self.connect(&target, wait(options.connect_timeout, CONNECT));
-        let stream = tokio::time::timeout(wait(options.connect_timeout, CONNECT), connecting)
-            .await
-            .map_err(|_| Problem::Silent(HttpError::ConnectionTimeout))??;
+        let stream = self
+            .connect(&target, wait(options.connect_timeout, CONNECT))
+            .await?;
         let (mut sender, connection) = http1::Builder::new()
             .max_headers(self.limits.headers)
             .max_buf_size(self.limits.header_bytes)
@@ -223,42 +218,18 @@ impl Http {
             .map_err(|_| Problem::Silent(HttpError::HttpResponseTimeout))?
             .map_err(broken)?;
         let between = wait(options.between_bytes_timeout, BETWEEN_BYTES);
-        Ok(reply.map(|incoming| ReplyBody::new(incoming, &self.limits, between, connection).boxed_unsync()))
+        Ok(reply.map(|incoming| {
+            ReplyBody::new(incoming, self.limits.reply_body, between, connection).boxed_unsync()
+        }))
     }
 
     async fn connect(&self, target: &Target, timeout: Duration) -> Result<Box<dyn Stream>, Problem> {
-        let destination = self.connector.route(&target.origin, target.destination.clone());
-        let stream = self
+        let opened = self
             .connector
-            .connect(&destination, timeout)
-            .await
-            .map_err(unconnected)?;
-        if !target.is_tls {
-            return Ok(Box::new(stream));
-        }
-        let config = self
-            .connector
-            .tls(&target.origin)
-            .map_err(|failure| Problem::Told(failure, HttpError::ConfigurationError))?;
-        // The name that the guest asked for is the name that the certificate has to have.
-        let host = target
-            .destination
-            .host
-            .trim_start_matches('[')
-            .trim_end_matches(']');
-        let name = ServerName::try_from(host.to_string())
-            .map_err(|_| Problem::Silent(HttpError::HttpRequestUriInvalid))?;
-        let stream = TlsConnector::from(config)
-            .connect(name, stream)
-            .await
-            .map_err(|error| untrusted(&target.origin, &error))?;
-        Ok(Box::new(stream))
+            .open(&target.origin, target.is_tls, &target.destination, timeout);
+        opened.await.map_err(unopened)
     }
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Problem {
     fn refused(failure: Failure) -> Self {
@@ -312,6 +283,18 @@ fn replayed(outcome: &Json) -> Result<Reply, Problem> {
         .map_err(|_| Problem::Silent(HttpError::InternalError(None)))
 }
 
+fn unopened(error: OpenError) -> Problem {
+    match error {
+        OpenError::Connect(error) => unconnected(error),
+        OpenError::Authority(_) => Problem::Told(error.failure("http.tls"), HttpError::ConfigurationError),
+        OpenError::Name(_) => Problem::Silent(HttpError::HttpRequestUriInvalid),
+        OpenError::Untrusted { .. } => {
+            Problem::Told(error.failure("http.tls"), HttpError::TlsCertificateError)
+        }
+        OpenError::Tls { .. } => Problem::Silent(HttpError::TlsProtocolError),
+    }
+}
+
 fn unconnected(error: ConnectError) -> Problem {
     match &error {
         ConnectError::Prohibited { .. } => Problem::Told(
@@ -326,20 +309,6 @@ fn unconnected(error: ConnectError) -> Problem {
         ConnectError::Unreachable { .. } => Problem::Silent(HttpError::DestinationUnavailable),
         ConnectError::TimedOut { .. } => Problem::Silent(HttpError::ConnectionTimeout),
     }
-}
-
-fn untrusted(origin: &str, error: &io::Error) -> Problem {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(rustls::Error::InvalidCertificate(_)) = inner else {
-        return Problem::Silent(HttpError::TlsProtocolError);
-    };
-    let message = format!("the certificate of `{origin}` is not trusted: {error}");
-    let failure = Failure::new(Turn::Operator, "http.tls", message).help(format!(
-        "for a private authority add under `origins:`: \"{origin}\": {{ ca: path/to/ca.pem }}"
-    ));
-    Problem::Told(failure, HttpError::TlsCertificateError)
 }
 
 fn broken(error: hyper::Error) -> Problem {

@@ -1,6 +1,5 @@
 //! A reply's body on its way to the guest: bounded in size and in the time between its pieces.
 
-use super::Limits;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::{
@@ -13,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::Error as HttpError;
 
 /// Ends with an error when more comes than allowed, or nothing for too long.
-pub(super) struct ReplyBody {
+pub(in crate::service) struct ReplyBody {
     incoming: Incoming,
     limit: u64,
     left: u64,
@@ -24,16 +23,17 @@ pub(super) struct ReplyBody {
 }
 
 impl ReplyBody {
-    pub(super) fn new(
+    /// At most `limit` bytes, and no longer than `between` without any.
+    pub(in crate::service) fn new(
         incoming: Incoming,
-        limits: &Limits,
+        limit: u64,
         between: Duration,
         connection: AbortOnDropHandle<()>,
     ) -> Self {
         Self {
             incoming,
-            limit: limits.reply_body,
-            left: limits.reply_body,
+            limit,
+            left: limit,
             between,
             patience: Box::pin(sleep(between)),
             _connection: connection,

@@ -20,9 +20,9 @@ use crate::{
     value::SecretText,
 };
 use indexmap::IndexMap;
-use std::path::Path;
+use std::{io, path::Path};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     sync::mpsc,
 };
