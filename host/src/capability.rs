@@ -29,6 +29,8 @@ pub enum Capability {
     ArtifactsRead,
     #[serde(rename = "artifacts.write")]
     ArtifactsWrite,
+    #[serde(rename = "objects")]
+    Objects,
     #[serde(rename = "env")]
     Env,
     #[serde(rename = "containers.build")]
@@ -189,6 +191,16 @@ pub const TABLE: &[Row] = &[
         interfaces: &["windlass:artifacts/store", "windlass:flow/streams"],
         risk: None,
         leaves: Leaves::Additive,
+    },
+    Row {
+        capability: Capability::Objects,
+        name: "objects",
+        form: "s3://<bucket>[/<prefix>], with all below it",
+        example: "s3://team-insight-backups/production",
+        summary: "read, write and delete objects of one bucket, or below one prefix",
+        interfaces: &["windlass:objects/store", "windlass:flow/streams"],
+        risk: None,
+        leaves: Leaves::State,
     },
     Row {
         capability: Capability::Env,

@@ -81,7 +81,7 @@ impl Failure {
 
     /// Whether what failed may have happened on the far side all the same: the answer was lost, or it was stopped on its way.
     pub fn may_have_happened(&self) -> bool {
-        const LOST: [&str; 9] = [
+        const LOST: [&str; 10] = [
             "cancelled",
             "limit.time",
             "http.failed",
@@ -90,6 +90,7 @@ impl Failure {
             "process.signal",
             "sql.unreachable",
             "engine.unreachable",
+            "object.unreachable",
             "exec.timeout",
         ];
         LOST.contains(&self.code.as_str())

@@ -42,6 +42,11 @@ pub enum Pattern {
         words: Vec<String>,
     },
     Glob(String),
+    /// A bucket, or what is below a prefix of it, which is empty or whole parts of a key.
+    Object {
+        bucket: String,
+        prefix: String,
+    },
     /// An image: the parts of its name, and, where it is about them, its tag and digest.
     Image {
         name: String,
@@ -103,6 +108,7 @@ impl Pattern {
             Capability::Process => parse_process(text),
             Capability::ArtifactsRead => parse_parts(text, 2),
             Capability::ArtifactsWrite => parse_parts(text, 1),
+            Capability::Objects => parse_object(text),
             Capability::ContainersBuild
             | Capability::ContainersPush
             | Capability::ContainersPull
@@ -169,6 +175,9 @@ impl Pattern {
             }
             (Self::Process { words }, Self::Process { words: other }) => words_cover(words, other),
             (Self::Glob(glob), Self::Glob(other)) => parts_cover(glob, other),
+            (Self::Object { bucket, prefix }, Self::Object { bucket: b, prefix: p }) => {
+                bucket == b && (prefix.is_empty() || is_below(prefix, p))
+            }
             (
                 Self::Image { name, tag, digest },
                 Self::Image {
@@ -409,6 +418,40 @@ fn parse_parts(text: &str, parts: usize) -> Result<Pattern, &'static str> {
     Ok(Pattern::Glob(text.to_string()))
 }
 
+fn parse_object(text: &str) -> Result<Pattern, &'static str> {
+    let (scheme, rest) = text.split_once("://").ok_or("the scheme is missing")?;
+    if scheme != "s3" {
+        return Err("the scheme is not s3");
+    }
+    let (bucket, prefix) = match rest.split_once('/') {
+        Some((bucket, prefix)) => (bucket, Some(prefix)),
+        None => (rest, None),
+    };
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(allowed) || bucket.starts_with(['.', '-']) {
+        return Err("a bucket's name has 3 to 63 lower-case letters, digits, `-` and `.`");
+    }
+    let Some(prefix) = prefix else {
+        let prefix = String::new();
+        return Ok(Pattern::Object {
+            bucket: bucket.into(),
+            prefix,
+        });
+    };
+    let plain = |letter: char| letter.is_alphanumeric() || "!-_.'()=+@,:&$;~ ".contains(letter);
+    if !prefix.chars().all(|letter| letter == '/' || plain(letter)) {
+        return Err("a key has letters, digits and !-_.'()=+@,:&$;~ only, and no wildcards");
+    }
+    if prefix.len() > 1_024 || prefix.split('/').any(|part| ["", ".", ".."].contains(&part)) {
+        return Err("the prefix is not plain (no `//`, `.`, `..` or `/` at the end)");
+    }
+    Ok(Pattern::Object {
+        bucket: bucket.into(),
+        prefix: prefix.into(),
+    })
+}
+
 fn parse_service(text: &str) -> Result<Pattern, &'static str> {
     let (project, service) = match text.split_once('/') {
         Some((project, service)) => (Some(project), service),
@@ -576,6 +619,8 @@ impl fmt::Display for Pattern {
                 }
             },
             Self::Process { words } => formatter.write_str(&words.join(" ")),
+            Self::Object { bucket, prefix } if prefix.is_empty() => write!(formatter, "s3://{bucket}"),
+            Self::Object { bucket, prefix } => write!(formatter, "s3://{bucket}/{prefix}"),
             Self::Image { name, tag, digest } => {
                 formatter.write_str(name)?;
                 tag.iter().try_for_each(|tag| write!(formatter, ":{tag}"))?;
@@ -659,6 +704,19 @@ mod tests {
         check(ArtifactsRead, "*/image", "build/x", false);
         check(ArtifactsWrite, "image-*.tar", "image-a*.tar", true);
         check(ArtifactsWrite, "image-a.tar", "image-*.tar", false);
+        check(Objects, "s3://backups", "s3://backups/team/a.zst", true);
+        check(Objects, "s3://backups", "s3://backups", true);
+        check(Objects, "s3://backups", "s3://backups-of-others/a", false);
+        check(Objects, "s3://backups/team", "s3://backups/team", true);
+        check(Objects, "s3://backups/team", "s3://backups/team/a b/ü.zst", true);
+        check(
+            Objects,
+            "s3://backups/team",
+            "s3://backups/team-of-others/a",
+            false,
+        );
+        check(Objects, "s3://backups/team", "s3://backups/Team/a", false);
+        check(Objects, "s3://backups/team", "s3://backups", false);
         check(Env, "APP_ENV", "APP_ENV", true);
         check(ContainersBuild, "team-*", "team-backend:1.0", true);
         check(ContainersBuild, "team-*", "registry/team-backend:1.0", false);
@@ -745,6 +803,23 @@ mod tests {
         }
         for text in ["", "* x", "git ** x"] {
             check(Process, text);
+        }
+        for text in [
+            "backups",
+            "gs://backups",
+            "s3://",
+            "s3://ab",
+            "s3://Backups",
+            "s3://backups/",
+            "s3://backups/a/",
+            "s3://backups//a",
+            "s3://backups/../others",
+            "s3://backups/a*",
+            "s3://user@backups/a",
+            "s3://backups/a?versionId=1",
+            "s3://-backups",
+        ] {
+            check(Objects, text);
         }
         check(ArtifactsRead, "a");
         check(ArtifactsWrite, "a/b");

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output},
 };
@@ -68,7 +68,28 @@ fn rows(http: u16, tcp: u16) -> Vec<Row> {
     let read_a = json!({ "artifacts": { "read": ["writer/a.txt"] } });
     let query = json!({ "sql": [database], "files": { "/workspace/db": "rw" } });
     let other_database = "sqlite:///workspace/db/b.db";
-    vec![
+    let object =
+        |bucket: &str| json!({ "url": format!("s3://{bucket}/team/a"), "endpoint": origin }).to_string();
+    let objects = json!({ "objects": ["s3://backups/team"], "http": [origin] });
+    let of_objects = [
+        "objects.head",
+        "objects.list",
+        "objects.delete",
+        "flow.from-object",
+        "flow.to-object",
+    ];
+    let of_objects = of_objects.map(|call| {
+        let need = ("objects", "s3://backups/team");
+        row(
+            "objects",
+            call,
+            &object("backups"),
+            &object("others"),
+            need,
+            objects.clone(),
+        )
+    });
+    let mut rows = vec![
         row(
             "http",
             "http.get",
@@ -213,7 +234,9 @@ fn rows(http: u16, tcp: u16) -> Vec<Row> {
             ("env", "APP"),
             json!({ "env": ["APP"] }),
         ),
-    ]
+    ];
+    rows.extend(of_objects);
+    rows
 }
 
 /// Those that ask an engine. What is there is `<project>-web-1`, running, of the service `web`; and `<project>-other-1`.
@@ -483,20 +506,53 @@ fn probe_without(capability: &str) -> Vec<u8> {
     with_metadata(&guest("probe"), &metadata)
 }
 
-/// Answers every request on a loopback port with 200.
+/// Answers every request on a loopback port with 200: as a server of objects does, whose every object is "ok" and says of itself
+/// what the last one said that was written.
 fn serve() -> (u16, TcpListener) {
-    use std::io::{Read, Write};
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let serving = listener.try_clone().expect("cloned");
     std::thread::spawn(move || {
+        let mut said = String::new();
         for stream in serving.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut request = [0; 4_096];
-            let _ = stream.read(&mut request);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+            let Ok(stream) = stream else { return };
+            answer(stream, &mut said);
         }
     });
     (listener.local_addr().expect("bound").port(), listener)
+}
+
+fn answer(mut stream: TcpStream, said: &mut String) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut reader = BufReader::new(stream.try_clone().expect("cloned"));
+    let head: Vec<String> = reader
+        .by_ref()
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let Some(first) = head.first() else { return };
+    let length = head
+        .iter()
+        .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let _ = reader.read_exact(&mut vec![0; length.unwrap_or(0)]);
+    let metadata = head.iter().filter(|line| line.starts_with("x-amz-meta-"));
+    if first.starts_with("PUT ") {
+        *said = metadata.map(|line| format!("{line}\r\n")).collect();
+    }
+    let body = if first.contains("list-type=") {
+        "<ListBucketResult></ListBucketResult>"
+    } else {
+        "ok"
+    };
+    let (metadata, body) = match first.starts_with("HEAD ") {
+        true => (said.as_str(), ""),
+        false => ("", body),
+    };
+    let length = if body.is_empty() { 2 } else { body.len() };
+    let reply = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\netag: \"x\"\r\n{metadata}connection: close\r\n\r\n{body}"
+    );
+    let _ = stream.write_all(reply.as_bytes());
 }
 
 fn stage(row: &Row, on: &str, is_granted: bool) -> Json {

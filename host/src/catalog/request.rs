@@ -63,13 +63,15 @@ pub enum Part {
     Program,
     /// The directory a `sqlite:` URL's file lies in; nothing for other URLs.
     SqliteDirectory,
+    /// The `s3:` URL of a bucket or a prefix; nothing for other texts.
+    Object,
     /// Something that only the plugin can tell from it, while planning or running: a need of the capability for a value not known yet.
     Later,
     /// As `Later`, for what may not be needed at all: granted, it is there; what is needed and not granted the planner tells.
     Planned,
 }
 
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 11] = [
     ("value", Part::Value),
     ("key", Part::Key),
     ("origin", Part::Origin),
@@ -78,6 +80,7 @@ const PARTS: [(&str, Part); 10] = [
     ("path", Part::Path),
     ("program", Part::Program),
     ("sqlite-directory", Part::SqliteDirectory),
+    ("object", Part::Object),
     ("later", Part::Later),
     ("planned", Part::Planned),
 ];

@@ -15,9 +15,6 @@ use crate::{
     source::Span,
 };
 
-/// Capabilities that the design has and this version enforces nowhere.
-const LATER: &[&str] = &["objects"];
-
 /// The grants of one cell of a stage.
 pub(crate) fn grants(allow: &Node, cell: &Cell, reading: &mut Reading<'_>) -> Vec<Grant> {
     let mut grants = Vec::new();
@@ -58,14 +55,6 @@ pub(crate) fn outer_names() -> Vec<&'static str> {
 }
 
 fn unknown(name: &str, span: &Span, reading: &mut Reading<'_>) {
-    let outer = name.split('.').next().unwrap_or(name);
-    if LATER.contains(&outer) {
-        let message = format!("the capability `{outer}` is not in this version");
-        let help = "remove it: what is not enforced is not accepted. `windlass plugin inspect` shows what a plugin requests";
-        return reading
-            .problems
-            .error_with_help("pipeline.capability", span, message, help);
-    }
     let message = format!("unknown capability {}", quoted(name));
     let help = match Capability::from_name(name).and_then(|_| name.split_once('.')) {
         Some((outer, inner)) => format!("write `{outer}: {{ {inner}: [...] }}`"),

@@ -231,9 +231,10 @@ fn parts(row: &RequestRow, pointer: &[String], value: &Value) -> Vec<Found> {
     }
 }
 
-/// Whether a database is a file cannot be seen in a secret; what its URL needs beside `sql` is then checked at the call.
+/// Whether a database is a file cannot be seen in a secret, nor whether a place is in a bucket; what it needs beside is then
+/// checked at the call.
 fn later(row: &RequestRow) -> Option<Found> {
-    (row.part != Part::SqliteDirectory).then_some(Found::Later)
+    (!matches!(row.part, Part::SqliteDirectory | Part::Object)).then_some(Found::Later)
 }
 
 fn argv(items: &[Value]) -> Found {
@@ -265,13 +266,20 @@ fn part_of(part: Part, text: &str) -> Option<Found> {
             let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
             format!("{scheme}://{}/{database}", without_user(authority))
         }
+        Part::Path if is_object(text) => return None,
         Part::Path => guest_path(text),
+        Part::Object if !is_object(text) => return None,
+        Part::Object => text.trim_end_matches('/').to_string(),
         Part::SqliteDirectory if scheme != "sqlite" => return None,
         Part::SqliteDirectory => rest
             .rsplit_once('/')
             .map(|(directory, _)| directory.to_string())?,
     };
     Some(Found::Text(text))
+}
+
+fn is_object(text: &str) -> bool {
+    text.starts_with("s3://")
 }
 
 fn without_user(authority: &str) -> &str {
@@ -418,6 +426,13 @@ mod tests {
             json!({ "dir": "./a//b/" }),
             &["rw /workspace/a/b"],
         );
+        let to = json!({ "to": ["s3://backups/team/", "./backups"] });
+        check(
+            row(Objects, "/to/*", Part::Object),
+            to.clone(),
+            &["s3://backups/team"],
+        );
+        check(row(Files, "/to/*", Part::Path), to, &["rw /workspace/backups"]);
         check(
             row(Process, "/argv", Part::Program),
             json!({ "argv": ["git", "log", "*"] }),

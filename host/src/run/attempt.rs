@@ -24,6 +24,7 @@ use crate::{
         flow::probe::{self as flow, Became},
         limits::Limits,
         link::{Interfaces, Kind},
+        objects::probe as objects,
     },
     support::fs::private_directory,
     value::Value,
@@ -274,6 +275,21 @@ impl Workshop {
         })
     }
 
+    /// What became of a copy of this stage to an object.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub async fn look_for_object(
+        &self,
+        stage: usize,
+        ledger: Arc<Ledger>,
+        key: &str,
+        arguments: &Json,
+    ) -> Result<Became, Failure> {
+        let granter = Granter::new(self.approved.grant(stage).clone(), ledger);
+        objects::look(&self.wiring.objects(granter), key, arguments).await
+    }
+
     /// Whether the stage's plugin can say what became of an effect.
     pub fn can_reconcile(&self, stage: usize) -> bool {
         self.planned(stage).plugin.has_reconciler
@@ -441,7 +457,8 @@ impl Workshop {
             .iter()
             .filter(|need| need.is_free() || grant.has(need.capability));
         let requests = planned.plugin.requests.iter();
-        let may_be_needed = requests.filter(|row| row.part == Part::Planned && grant.has(row.capability));
+        let is_open = |part| matches!(part, Part::Planned | Part::Object);
+        let may_be_needed = requests.filter(|row| is_open(row.part) && grant.has(row.capability));
         let capabilities = needed.map(|need| need.capability);
         for capability in capabilities.chain(may_be_needed.map(|row| row.capability)) {
             ours(capability).for_each(|name| interfaces.add(*name, Kind::Real));

@@ -107,9 +107,16 @@ impl Settling {
                 let found = self.artifact(text("name"), text("digest"))?;
                 Ok(found.map_or_else(Found::from, |artifact| Found::Done(json!(artifact))))
             }
+            "flow.copy" if effect.arguments["to"]["object"].is_string() => {
+                let grants = self.ledger.clone();
+                let looked =
+                    self.workshop
+                        .look_for_object(self.stage, grants, &effect.key, &effect.arguments);
+                looked.await.map(Found::from)
+            }
             "flow.copy" => self.copy(&effect.arguments).await,
-            // Making what is there already changes nothing.
-            "sql.create" => Ok(Found::NotDone),
+            // Making what is there already changes nothing, nor does deleting what is gone.
+            "sql.create" | "objects.delete" => Ok(Found::NotDone),
             function if function.starts_with("containers.") => {
                 let engine = self.workshop.wiring.engine();
                 let became = containers::look(engine, function, &effect.key, &effect.arguments).await?;

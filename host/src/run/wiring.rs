@@ -18,7 +18,8 @@ use crate::{
         egress::Connector,
         events::Log,
         http::{self, Http},
-        limits,
+        limits, objects,
+        patience::Patience,
         secret::Secrets,
         words::Words,
     },
@@ -84,6 +85,16 @@ impl Wiring {
     /// The container engine of the run.
     pub fn engine(&self) -> &Engine {
         &self.containers.engine
+    }
+
+    /// Who asks for objects with these grants, outside of any attempt.
+    pub fn objects(&self, granter: Granter) -> objects::Caller {
+        objects::Caller {
+            granter,
+            connector: self.connector.clone(),
+            secrets: Some(Arc::new(Secrets::new(self.secrets.clone()))),
+            patience: Patience::default(),
+        }
     }
 
     /// The services of one attempt: they share nothing with another's but the run's stores.

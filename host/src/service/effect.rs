@@ -111,8 +111,8 @@ impl Effects {
             .await
     }
 
-    /// As [`Effects::perform`], for an effect that is made ready before it is announced. What `ready` says of it is noted in the
-    /// intent under `aside`, and is no part of the key: the next attempt may make it ready under another name.
+    /// As [`Effects::perform`], for an effect that is made ready before it is announced. What `ready`, which is told its key, says of
+    /// it is noted in the intent under `aside`, and is no part of the key: the next attempt may make it ready under another name.
     ///
     /// # Errors
     /// As [`Effects::perform`], and those of `ready`, after which nothing was announced.
@@ -121,7 +121,7 @@ impl Effects {
         function: &'static str,
         arguments: Json,
         leaves: Leaves,
-        ready: impl FnOnce() -> R,
+        ready: impl FnOnce(String) -> R,
         effect: impl FnOnce(T) -> F,
     ) -> Result<Json, Failure>
     where
@@ -133,7 +133,7 @@ impl Effects {
         if let Some(result) = self.log.recall(&key) {
             return Ok(result);
         }
-        let (made, aside) = ready().await?;
+        let (made, aside) = ready(key.clone()).await?;
         failpoint!("effect.ready");
         let mut arguments = arguments;
         if let Some(arguments) = arguments.as_object_mut() {
@@ -268,7 +268,7 @@ mod tests {
         let perform = async |aside: &str| {
             let effects = log.attempt(false);
             let (arguments, aside) = (serde_json::json!({ "to": "x" }), Json::from(aside));
-            let ready = || async { Ok((7, aside)) };
+            let ready = |_| async { Ok((7, aside)) };
             let effect = |made| async move { Ok(Json::from(made)) };
             effects
                 .perform_aside("f", arguments, Leaves::State, ready, effect)

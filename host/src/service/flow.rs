@@ -19,7 +19,8 @@ pub use source::Source;
 use super::{
     State,
     artifact::blocking,
-    containers::{caller, flow::Inside},
+    containers::{self, flow::Inside},
+    objects::{self, flow::Object},
 };
 use crate::{
     capability::{Capability, Leaves},
@@ -87,8 +88,11 @@ impl State {
         })
     }
 
-    async fn copy(&mut self, from: Source, to: Sink, options: &str) -> Result<Json, Failure> {
+    async fn copy(&mut self, from: Source, mut to: Sink, options: &str) -> Result<Json, Failure> {
         let options = Options::parse(options)?;
+        if let Sink::Object(object) = &mut to {
+            object.look().await?;
+        }
         let scratch = self.mounts.resolve("/tmp", Mode::ReadWrite)?.directory;
         // An attempt that is dropped at its deadline takes the thread with it: nothing is published after it has ended.
         let token = self.context.cancel.child_token();
@@ -100,14 +104,14 @@ impl State {
         );
         let ready = {
             let stop = stop.clone();
-            move || blocking(move || prepare(&from, to, &options, &scratch, &stop))
+            move |key: String| blocking(move || prepare(&from, to, &options, &scratch, &key, &stop))
         };
         let put = |prepared: Prepared| blocking(move || Ok(json!(prepared.put(&stop)?)));
         if leaves == Leaves::Nothing {
-            return put(ready().await?).await;
+            return put(ready(String::new()).await?).await;
         }
-        let noted = || async {
-            let prepared = ready().await?;
+        let noted = |key| async {
+            let prepared = ready(key).await?;
             let aside = probe::note(prepared.aside());
             Ok((prepared, aside))
         };
@@ -125,6 +129,7 @@ impl Source {
             Self::Sqlite(place) => json!({ "sqlite": place.shown }),
             Self::Artifact { reference, .. } => json!({ "artifact": reference.in_run() }),
             Self::Container(inside) => inside.name(),
+            Self::Object(object) => object.name(),
             Self::Bytes(bytes) => json!({ "sha256": hex::encode(Sha256::digest(bytes)) }),
         }
     }
@@ -138,6 +143,7 @@ impl Sink {
             Self::Directory(place) => json!({ "directory": place.shown }),
             Self::Sqlite(place) => json!({ "sqlite": place.shown }),
             Self::Container(inside) => inside.name(),
+            Self::Object(object) => object.name(),
             Self::Discard => json!("discard"),
         }
     }
@@ -157,6 +163,7 @@ impl Sink {
                 }
             }
             Self::Container(inside) => inside.leaves(),
+            Self::Object(object) => object.leaves(),
             Self::Discard => Leaves::Nothing,
         }
     }
@@ -234,15 +241,23 @@ impl streams::HostSource for State {
     }
 
     async fn exec(&mut self, container: String, argv: Vec<String>, options: String) -> Handle<Source> {
-        let caller = caller!(self);
+        let caller = containers::caller!(self);
         let inside = Inside::program(caller, &container, argv, &options).await;
         handle!(self, inside.map(|inside| Source::Container(Box::new(inside))))
     }
 
     async fn container(&mut self, container: String, path: String, options: String) -> Handle<Source> {
-        let caller = caller!(self);
+        let caller = containers::caller!(self);
         let inside = Inside::path(caller, &container, path, &options, true).await;
         handle!(self, inside.map(|inside| Source::Container(Box::new(inside))))
+    }
+
+    async fn object(&mut self, url: String, access: String) -> Handle<Source> {
+        let place = objects::caller!(self).object(&url, &access);
+        handle!(
+            self,
+            place.map(|place| Source::Object(Box::new(Object::new(place))))
+        )
     }
 
     async fn bytes(&mut self, data: Vec<u8>) -> Handle<Source> {
@@ -287,15 +302,23 @@ impl streams::HostSink for State {
     }
 
     async fn exec(&mut self, container: String, argv: Vec<String>, options: String) -> Handle<Sink> {
-        let caller = caller!(self);
+        let caller = containers::caller!(self);
         let inside = Inside::program(caller, &container, argv, &options).await;
         handle!(self, inside.map(|inside| Sink::Container(Box::new(inside))))
     }
 
     async fn container(&mut self, container: String, path: String, options: String) -> Handle<Sink> {
-        let caller = caller!(self);
+        let caller = containers::caller!(self);
         let inside = Inside::path(caller, &container, path, &options, false).await;
         handle!(self, inside.map(|inside| Sink::Container(Box::new(inside))))
+    }
+
+    async fn object(&mut self, url: String, access: String) -> Handle<Sink> {
+        let place = objects::caller!(self).object(&url, &access);
+        handle!(
+            self,
+            place.map(|place| Sink::Object(Box::new(Object::new(place))))
+        )
     }
 
     async fn discard(&mut self) -> wasmtime::Result<Resource<Sink>> {

@@ -54,6 +54,7 @@ const SERVICES: &[(&str, Link)] = &[
     ("windlass:stage/events", super::events::link),
     ("windlass:artifacts/store", super::artifact::link),
     ("windlass:flow/streams", super::flow::link),
+    ("windlass:objects/store", super::objects::link),
     ("windlass:secrets/store", super::secret::link_store),
     ("windlass:secrets/reveal", super::secret::link_reveal),
     ("windlass:secrets/sink", super::secret::link_sink),

@@ -16,6 +16,7 @@ pub mod http;
 pub mod inert;
 pub mod limits;
 pub mod link;
+pub mod objects;
 pub(crate) mod patience;
 pub mod process;
 pub mod secret;

@@ -113,6 +113,17 @@ impl Secrets {
         described + rest
     }
 
+    /// A placeholder for what [`Secrets::describe`] has made of one, where that is one secret and nothing else.
+    pub(crate) fn placeholder_of(&self, described: &str) -> Option<String> {
+        let inner = described.strip_prefix('<')?.strip_suffix('>')?;
+        let (name, field) = match inner.split_once('.') {
+            Some((name, field)) => (name, Some(field.to_string())),
+            None => (inner, None),
+        };
+        let name = SecretName::new(name).ok()?;
+        Some(self.placeholder(&SecretText::Secret { name, field }))
+    }
+
     fn text(&self, placeholder: &str) -> Option<SecretText> {
         let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         texts.get(placeholder).cloned()
@@ -471,6 +482,17 @@ mod tests {
         assert_eq!(code(&[], &placeholder).as_deref(), Some("grant.denied"));
         assert_eq!(code(&["absent"], "absent").as_deref(), Some("secret.undeclared"));
         assert_eq!(code(&["user"], "not a name").as_deref(), Some("secret.name"));
+    }
+
+    #[test]
+    fn a_described_secret_is_found_again_where_it_is_one() {
+        let secrets = secrets();
+        let again = |text: &str| secrets.placeholder_of(text).map(|text| secrets.describe(&text));
+        assert_eq!(again("<user>").as_deref(), Some("<user>"));
+        assert_eq!(again("<user.key>").as_deref(), Some("<user.key>"));
+        for text in ["user", "<user>:<password>", "x<user>", "<>", "<not a name>"] {
+            assert_eq!(again(text), None, "{text}");
+        }
     }
 
     #[test]

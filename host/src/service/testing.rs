@@ -1,5 +1,7 @@
 //! What tests of services need of an attempt: a granter from lines of `allow:`, a journal in memory.
 
+pub(crate) mod server;
+
 use super::effect::{Begun, EffectLog, Effects, Intent};
 use crate::{
     capability::Capability,

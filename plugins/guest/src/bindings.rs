@@ -26,6 +26,7 @@ mod imports {
                 import windlass:secrets/sink@0.1.0;
                 import windlass:artifacts/store@0.1.0;
                 import windlass:flow/streams@0.1.0;
+                import windlass:objects/store@0.1.0;
                 import windlass:sql/database@0.1.0;
                 import windlass:process/runner@0.1.0;
                 import windlass:tcp/probe@0.1.0;

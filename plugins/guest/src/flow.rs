@@ -3,6 +3,7 @@
 use crate::artifacts::Artifact;
 use crate::bindings::flow::streams;
 use crate::containers::Program;
+use crate::objects::Access;
 use crate::{Error, stage};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,11 @@ impl Source {
         )?))
     }
 
+    /// An object of a bucket, `s3://<bucket>/<key>`.
+    pub fn object(url: &str, access: &Access) -> Result<Self, Error> {
+        Ok(Self(streams::Source::object(url, &access.text())?))
+    }
+
     /// Bytes of the plugin, at most 1 MiB.
     pub fn bytes(data: &[u8]) -> Result<Self, Error> {
         Ok(Self(streams::Source::bytes(data)?))
@@ -154,6 +160,11 @@ impl Sink {
     pub fn container_file(container: &str, directory: &str, file: &FileOptions) -> Result<Self, Error> {
         let options = serde_json::to_string(file).expect("options are plain values");
         Ok(Self(streams::Sink::container(container, directory, &options)?))
+    }
+
+    /// An object of a bucket, replaced as a whole.
+    pub fn object(url: &str, access: &Access) -> Result<Self, Error> {
+        Ok(Self(streams::Sink::object(url, &access.text())?))
     }
 
     /// Nowhere: to count and digest only.

@@ -34,6 +34,7 @@ pub mod flow;
 pub mod http;
 pub mod log;
 pub mod metadata;
+pub mod objects;
 pub mod process;
 pub mod secrets;
 pub mod sql;

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     artifact::Artifact,
     failure::{Failure, Turn},
+    service::objects::flow::Label,
 };
 use cap_std::fs::Dir;
 use flate2::write::{GzDecoder, GzEncoder};
@@ -111,6 +112,7 @@ pub(super) fn prepare(
     to: Sink,
     options: &Options,
     scratch: &Arc<Dir>,
+    key: &str,
     stop: &Stop,
 ) -> Result<Prepared, Failure> {
     let out = Digested::new(to.open(scratch, options.replace)?);
@@ -126,7 +128,11 @@ pub(super) fn prepare(
     let out = input.into_inner().finish()?;
     let (bytes_out, sha256_out) = (out.count, out.digest());
     stop.check()?;
-    let ready = to.ready(out.into_inner(), options.replace, stop)?;
+    let label = Label {
+        digest: sha256_out.clone(),
+        key: key.into(),
+    };
+    let ready = to.ready(out.into_inner(), label, options.replace, stop)?;
     let copied = Copied {
         bytes_in,
         bytes_out,

@@ -27,7 +27,7 @@ pub enum Became {
 pub(super) fn note(aside: Option<(Aside, &Copied)>) -> Json {
     match aside {
         Some((aside, copied)) => {
-            json!({ "scratch": aside.scratch, "digest": aside.digest, "copied": copied })
+            json!({ "scratch": aside.scratch, "digest": aside.digest, "upload": aside.upload, "copied": copied })
         }
         None => Json::Null,
     }

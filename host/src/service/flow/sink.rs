@@ -10,7 +10,11 @@ use super::{
 use crate::{
     artifact::{self, Artifact, BlobWriter, Store, storage_failed},
     failure::{Failure, Turn},
-    service::{artifact::Target, containers::flow::Inside},
+    service::{
+        artifact::Target,
+        containers::flow::Inside,
+        objects::flow::{Label, Object},
+    },
 };
 use cap_std::fs::Dir;
 use rusqlite::{Connection, OpenFlags};
@@ -35,6 +39,7 @@ pub enum Sink {
     Sqlite(Place),
     /// The input of a program in a container, or a directory in one.
     Container(Box<Inside>),
+    Object(Box<Object>),
     Discard,
 }
 
@@ -87,6 +92,14 @@ pub(super) enum Ready {
         scratch: Scratch,
         file: std::fs::File,
     },
+    Object {
+        object: Box<Object>,
+        _scratch: Scratch,
+        file: std::fs::File,
+        label: Label,
+        /// Where it will be put together, where it is large.
+        upload: Option<String>,
+    },
     Discarded,
 }
 
@@ -96,6 +109,8 @@ pub(super) struct Aside {
     /// Its name beside the place; gone once it has been put there.
     pub(super) scratch: Option<String>,
     pub(super) digest: String,
+    /// What a server calls the upload that becomes an object.
+    pub(super) upload: Option<String>,
 }
 
 impl Sink {
@@ -125,7 +140,7 @@ impl Sink {
                 let (scratch, file) = Scratch::spool(spool).map_err(failed)?;
                 Ok(Filling::Spool { scratch, file })
             }
-            Self::Container(_) => {
+            Self::Container(_) | Self::Object(_) => {
                 let (scratch, file) = Scratch::spool(spool).map_err(failed)?;
                 Ok(Filling::Spool { scratch, file })
             }
@@ -134,7 +149,13 @@ impl Sink {
     }
 
     /// Sets aside what came, whole and on disk, one step from its place.
-    pub(super) fn ready(self, filling: Filling, replace: bool, stop: &Stop) -> Result<Ready, Failure> {
+    pub(super) fn ready(
+        self,
+        filling: Filling,
+        label: Label,
+        replace: bool,
+        stop: &Stop,
+    ) -> Result<Ready, Failure> {
         match (self, filling) {
             (Self::Artifact { store, target }, Filling::Artifact(blob)) => {
                 Ok(Ready::Artifact { store, target, blob })
@@ -152,6 +173,13 @@ impl Sink {
                 scratch,
                 file,
             }),
+            (Self::Object(object), Filling::Spool { scratch, file }) => Ok(Ready::Object {
+                upload: object.begin(&file, &label)?,
+                object,
+                _scratch: scratch,
+                file,
+                label,
+            }),
             // `open` pairs them; nothing else can come together.
             _ => Ok(Ready::Discarded),
         }
@@ -165,12 +193,19 @@ impl Ready {
             Some(Aside {
                 scratch: Some(scratch.name.clone()),
                 digest: digest.into(),
+                upload: None,
             })
         };
         match self {
             Self::Artifact { blob, .. } => Some(Aside {
                 scratch: None,
                 digest: blob.digest(),
+                upload: None,
+            }),
+            Self::Object { label, upload, .. } => Some(Aside {
+                scratch: None,
+                digest: label.digest.clone(),
+                upload: upload.clone(),
             }),
             Self::File { scratch, .. } => under(scratch, sha256_out),
             Self::Directory { scratch, digest, .. } | Self::NewDatabase { scratch, digest, .. } => {
@@ -236,6 +271,13 @@ impl Ready {
                     .map_err(|error| storage_failed("the copy cannot be read", &error))?;
                 inside.put(file).map(|()| None)
             }
+            Self::Object {
+                object,
+                file,
+                label,
+                upload,
+                ..
+            } => object.put(&file, &label, upload.as_ref()).map(|()| None),
             Self::Discarded => Ok(None),
         }
     }

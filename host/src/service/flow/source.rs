@@ -9,7 +9,7 @@ use super::{
 use crate::{
     artifact::{self, Reference, Store},
     failure::{Failure, Turn},
-    service::containers::flow::Inside,
+    service::{containers::flow::Inside, objects::flow::Object},
 };
 use cap_std::fs::Dir;
 use rusqlite::{
@@ -43,6 +43,7 @@ pub enum Source {
     Bytes(Vec<u8>),
     /// What a program in a container writes, or a path in one.
     Container(Box<Inside>),
+    Object(Box<Object>),
 }
 
 impl Source {
@@ -101,6 +102,10 @@ impl Source {
             }
             Self::Bytes(bytes) => out.write_all(bytes).map_err(|error| stop.write_failed(error)),
             Self::Container(inside) => inside.pour(&mut |piece| {
+                stop.check()?;
+                out.write_all(piece).map_err(|error| stop.write_failed(error))
+            }),
+            Self::Object(object) => object.pour(&mut |piece| {
                 stop.check()?;
                 out.write_all(piece).map_err(|error| stop.write_failed(error))
             }),

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     failure::Failure,
     pattern::Mode,
-    service::files::{Mount, Mounts},
+    service::{
+        files::{Mount, Mounts},
+        objects::flow::Label,
+    },
 };
 use cap_std::{ambient_authority, fs::Dir};
 use rusqlite::Connection;
@@ -58,7 +61,7 @@ impl Ground {
 
     fn copy(&self, from: Source, to: Sink, options: &str) -> Result<Copied, Failure> {
         let scratch = Arc::new(self.directory.open_dir("scratch").expect("opens"));
-        let prepared = prepare(&from, to, &Options::parse(options)?, &scratch, &self.stop);
+        let prepared = prepare(&from, to, &Options::parse(options)?, &scratch, "", &self.stop);
         let copied = prepared.and_then(|prepared| prepared.put(&self.stop));
         let left = fs::read_dir(self.path("scratch")).expect("reads").count();
         assert_eq!(left, 0, "the scratch directory is left empty");
@@ -313,7 +316,7 @@ fn a_database_that_fails_half_way_leaves_no_file() {
     let bytes = fs::read(ground.path("app.db")).expect("reads");
     filling.write_all(&bytes).expect("spooled");
     ground.stop.0.cancel();
-    let failure = to().ready(filling, false, &ground.stop).err();
+    let failure = to().ready(filling, Label::default(), false, &ground.stop).err();
     assert_eq!(failure.map(|failure| failure.code).as_deref(), Some("cancelled"));
     assert!(!ground.path("new.db").exists());
 }
@@ -381,7 +384,7 @@ fn check_found(ground: &Ground, to: &dyn Fn() -> Sink, name: &str, from: &dyn Fn
         Sink::File(place) => json!({ "file": place.shown }),
         Sink::Directory(place) => json!({ "directory": place.shown }),
         Sink::Sqlite(place) => json!({ "sqlite": format!("sqlite://{}", place.shown) }),
-        Sink::Artifact { .. } | Sink::Container(_) | Sink::Discard => {
+        Sink::Artifact { .. } | Sink::Container(_) | Sink::Object(_) | Sink::Discard => {
             unreachable!("they are not in directories")
         }
     };
@@ -394,7 +397,7 @@ fn check_found(ground: &Ground, to: &dyn Fn() -> Sink, name: &str, from: &dyn Fn
     let scratch = Arc::new(ground.directory.open_dir("scratch").expect("opens"));
     let prepare = || {
         let options = Options::parse(r#"{"replace":true}"#).expect("valid");
-        let prepared = prepare(&from(), to(), &options, &scratch, &ground.stop).expect("aside");
+        let prepared = prepare(&from(), to(), &options, &scratch, "", &ground.stop).expect("aside");
         let arguments = json!({ "to": place, "aside": probe::note(prepared.aside()) });
         (prepared, arguments)
     };

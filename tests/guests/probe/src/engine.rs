@@ -1,4 +1,5 @@
-//! The calls of the container interfaces. `on` is the JSON text that the call takes, or `{ "container", ... }`.
+//! The calls of the interfaces to containers and objects. `on` is the JSON text that the call takes, or `{ "container", ... }`, or
+//! `{ "url", "endpoint" }`.
 
 use serde_json::{Value, json};
 use std::{cell::RefCell, time::Duration};
@@ -6,6 +7,7 @@ use windlass_guest::{
     Error,
     containers::{self, Program},
     flow::{self, FileOptions, Sink, Source},
+    objects::{self, Access, Deletion},
 };
 
 thread_local! {
@@ -28,7 +30,18 @@ pub(crate) fn probe(call: &str, on: &str) -> Result<(), Error> {
         Some(name) => name.to_string(),
         None => text("container"),
     };
+    let access = Access {
+        endpoint: Some(text("endpoint")),
+        ..Access::default()
+    };
     let answer = match call {
+        "objects.head" => {
+            objects::head(&text("url"), &access).map(|known| json!(known.map(|known| known.size)))
+        }
+        "objects.list" => objects::list(&text("url"), &access).map(|listed| json!(listed.len())),
+        "objects.delete" => objects::delete(&text("url"), &access, &Deletion::default()).map(Value::from),
+        "flow.from-object" => count(Source::object(&text("url"), &access)?),
+        "flow.to-object" => fill(Sink::object(&text("url"), &access)?, "ok"),
         "containers.create" => containers::create(&on).map(|made| json!(made.name)),
         "containers.fingerprint" => containers::fingerprint(&on).map(Value::from),
         "containers.start" => containers::start(&name).map(Value::from),
