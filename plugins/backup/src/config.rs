@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
-use windlass_backup_format::location::{Location, check_name, guest_path};
+use windlass_backup_format::location::{Location, check_name};
 use windlass_backup_format::manifest::Compression;
+use windlass_backup_format::place::Place;
 use windlass_guest::Error;
+use windlass_guest::objects::Access;
 
 /// The whole block, as `plugin.json` describes it.
 #[derive(Debug, Deserialize)]
@@ -14,6 +16,7 @@ use windlass_guest::Error;
 pub struct Config {
     pub sources: BTreeMap<String, Location>,
     pub to: Vec<String>,
+    pub s3: Option<Access>,
     pub keep: Keep,
     #[serde(default = "yes")]
     pub verify: bool,
@@ -38,9 +41,13 @@ fn zstd() -> Compression {
 }
 
 impl Config {
-    /// The targets as the sandbox shows them.
-    pub(crate) fn targets(&self) -> Vec<String> {
-        self.to.iter().map(|path| guest_path(path)).collect()
+    /// The targets.
+    ///
+    /// # Errors
+    /// `config.invalid`: nothing says how a bucket is reached.
+    pub(crate) fn targets(&self) -> Result<Vec<Place>, Error> {
+        let s3 = self.s3.as_ref();
+        self.to.iter().map(|text| Place::new(text, s3)).collect()
     }
 
     /// Everything that can be wrong with the block before anything is read.
@@ -55,12 +62,13 @@ impl Config {
             .keys()
             .try_for_each(|name| check_name("sources", name))?;
         self.check_keep()?;
-        let targets = self.targets();
+        let targets = self.targets()?;
         if targets.is_empty() {
-            return Err(Error::config("`to` names no directory"));
+            return Err(Error::config("`to` names no directory and no bucket"));
         }
-        if targets.iter().collect::<BTreeSet<_>>().len() < targets.len() {
-            return Err(Error::config("`to` names the same directory twice")
+        let different: BTreeSet<&str> = targets.iter().map(Place::shown).collect();
+        if different.len() < targets.len() {
+            return Err(Error::config("`to` names the same place twice")
                 .help("a second copy is worth something on another disk only"));
         }
         self.sources.iter().try_for_each(|(name, source)| {
@@ -85,13 +93,13 @@ impl Config {
 }
 
 /// A target inside of a source would back itself up, growing every time.
-fn check_outside(name: &str, source: &Location, targets: &[String]) -> Result<(), Error> {
+fn check_outside(name: &str, source: &Location, targets: &[Place]) -> Result<(), Error> {
     let Location::Directory(directory) = source.resolved() else {
         return Ok(());
     };
     match targets
         .iter()
-        .find(|target| Path::new(target).starts_with(&directory))
+        .find(|target| target.is_on_disk() && Path::new(target.shown()).starts_with(&directory))
     {
         None => Ok(()),
         Some(target) => Err(Error::config(format!(
@@ -132,6 +140,9 @@ mod tests {
         );
         check(json!({ "to": [] }), Some("`to`"));
         check(json!({ "to": ["/mnt/a", "/mnt/a/"] }), Some("twice"));
+        let bucket = json!({ "to": ["/mnt/a", "s3://backups/team"], "s3": { "region": "eu-central-1" } });
+        check(bucket, None);
+        check(json!({ "to": ["s3://backups/team"] }), Some("`s3` does not say"));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::{Value, json};
-use windlass_backup_format::host::{Host, Sink, Source, check_cancelled};
+use windlass_backup_format::host::{Host, Source, check_cancelled};
 use windlass_backup_format::manifest::{About, FILE, Manifest, Record};
+use windlass_backup_format::place::Place;
 use windlass_backup_format::shelf::{self, Entry, State};
 use windlass_backup_format::{id, prove};
 use windlass_guest::flow::Options;
@@ -28,9 +29,9 @@ const MAX_LISTED: usize = 200;
 pub fn run(config: &Config, host: &mut dyn Host) -> Result<Outcome, Error> {
     config.check()?;
     let scope = scope(host);
-    let targets = config.targets();
+    let targets = config.targets()?;
     let standing = standing(config, &targets, &scope, host)?;
-    let open: Vec<&String> = targets
+    let open: Vec<&Place> = targets
         .iter()
         .filter(|target| !standing.published.contains(target))
         .collect();
@@ -38,12 +39,8 @@ pub fn run(config: &Config, host: &mut dyn Host) -> Result<Outcome, Error> {
         Some(manifest) => manifest.clone(),
         None => first(config, &targets, &scope, host)?,
     };
-    let origin = standing
-        .published
-        .first()
-        .or(targets.first())
-        .map_or(String::new(), |target| place(target, &manifest.id));
-    spread(&manifest, &origin, &open, host)?;
+    let origin = standing.published.first().unwrap_or(nearest(&targets));
+    spread(config, &manifest, &origin.within(&manifest.id), &open, host)?;
     publish(&manifest, &open, host)?;
     let mut removed = Vec::new();
     for target in &targets {
@@ -73,13 +70,13 @@ pub fn plan(config: &Config, host: &mut dyn Host) -> Result<Vec<Effect>, Error> 
         "backup, not verified,"
     };
     let mut effects = Vec::new();
-    for target in config.targets() {
+    for target in config.targets()? {
         effects.push(effect(
             "create",
-            target.clone(),
+            target.to_string(),
             format!("a {kind} of {}", names.join(", ")),
         ));
-        let mut entries = shelf::list(&target)?;
+        let mut entries = shelf::list(&target, host)?;
         entries.retain(|entry| entry.id != scope.current);
         entries.push(Entry {
             id: scope.current.clone(),
@@ -88,7 +85,7 @@ pub fn plan(config: &Config, host: &mut dyn Host) -> Result<Vec<Effect>, Error> 
         for id in retention::expired(&entries, config.keep, &scope) {
             effects.push(effect(
                 "delete",
-                place(&target, id),
+                target.within(id).to_string(),
                 "no longer to be kept".to_owned(),
             ));
         }
@@ -101,18 +98,18 @@ pub fn plan(config: &Config, host: &mut dyn Host) -> Result<Vec<Effect>, Error> 
 struct Standing {
     manifest: Option<Manifest>,
     /// The targets where it is whole.
-    published: Vec<String>,
+    published: Vec<Place>,
 }
 
 fn standing(
     config: &Config,
-    targets: &[String],
+    targets: &[Place],
     scope: &Scope,
     host: &mut dyn Host,
 ) -> Result<Standing, Error> {
     let mut standing = Standing::default();
     for target in targets {
-        let Some(State::Published(manifest)) = shelf::find(target, &scope.current)? else {
+        let Some(State::Published(manifest)) = shelf::find(target, &scope.current, host)? else {
             continue;
         };
         if manifest.stage != scope.stage || manifest.pipeline != scope.pipeline {
@@ -124,7 +121,7 @@ fn standing(
         }
         let wanted =
             manifest.sources.keys().eq(config.sources.keys()) && (manifest.verified || !config.verify);
-        let whole = wanted && write::check(&manifest.sources, &place(target, &manifest.id), host).is_ok();
+        let whole = wanted && write::check(&manifest.sources, &target.within(&manifest.id), host).is_ok();
         let same = standing.manifest.as_ref().is_none_or(|other| *other == manifest);
         if whole && same {
             standing.published.push(target.clone());
@@ -139,11 +136,16 @@ fn standing(
     Ok(standing)
 }
 
-/// Writes and proves the backup in the first target, without publishing it.
-fn first(config: &Config, targets: &[String], scope: &Scope, host: &mut dyn Host) -> Result<Manifest, Error> {
-    let target = targets.first().map_or("", String::as_str);
-    let directory = place(target, &scope.current);
-    unpublish(&directory)?;
+/// The target that the backup is made in, and copied from: a disk, where there is one.
+fn nearest(targets: &[Place]) -> &Place {
+    let on_disk = targets.iter().find(|target| target.is_on_disk());
+    on_disk.unwrap_or_else(|| targets.first().expect("the configuration was checked"))
+}
+
+/// Writes and proves the backup in the nearest target, without publishing it.
+fn first(config: &Config, targets: &[Place], scope: &Scope, host: &mut dyn Host) -> Result<Manifest, Error> {
+    let directory = nearest(targets).within(&scope.current);
+    unpublish(&directory, host)?;
     let mut manifest = blank(config, scope);
     manifest.run = host.run_id();
     manifest.sources = write::sources(config, &directory, host)?;
@@ -151,33 +153,44 @@ fn first(config: &Config, targets: &[String], scope: &Scope, host: &mut dyn Host
 }
 
 /// Copies the files to the other targets. When one cannot be reached, nothing that was not published before stays.
-fn spread(manifest: &Manifest, origin: &str, open: &[&String], host: &mut dyn Host) -> Result<(), Error> {
+fn spread(
+    config: &Config,
+    manifest: &Manifest,
+    origin: &Place,
+    open: &[&Place],
+    host: &mut dyn Host,
+) -> Result<(), Error> {
     for target in open {
-        let directory = place(target, &manifest.id);
-        if directory == origin {
+        let directory = target.within(&manifest.id);
+        if directory == *origin {
             continue;
         }
-        let copied = check_cancelled(host)
-            .and_then(|()| unpublish(&directory))
+        let mut copied = check_cancelled(host)
+            .and_then(|()| unpublish(&directory, host))
             .and_then(|()| write::copies(&manifest.sources, origin, &directory, host));
+        // A server says what it likes about what it has: read back it has to be the same.
+        if copied.is_ok() && config.verify && !target.is_on_disk() {
+            copied = write::check(&manifest.sources, &directory, host)
+                .map_err(|error| error.context(format!("reading back what was written to {directory}")));
+        }
         if let Err(error) = copied {
             open.iter()
-                .for_each(|target| write::remove(&place(target, &manifest.id), host));
+                .for_each(|target| write::remove(&target.within(&manifest.id), host));
             return Err(error);
         }
     }
     Ok(())
 }
 
-fn publish(manifest: &Manifest, open: &[&String], host: &mut dyn Host) -> Result<(), Error> {
+fn publish(manifest: &Manifest, open: &[&Place], host: &mut dyn Host) -> Result<(), Error> {
     let bytes = manifest.to_bytes();
     for (done, target) in open.iter().enumerate() {
-        let directory = place(target, &manifest.id);
-        let file = format!("{directory}/{FILE}");
-        if let Err(error) = host.copy(Source::Bytes(&bytes), Sink::File(&file), &Options::default()) {
+        let directory = target.within(&manifest.id);
+        let file = directory.within(FILE);
+        if let Err(error) = host.copy(Source::Bytes(&bytes), file.sink(), &Options::default()) {
             open.iter()
                 .skip(done)
-                .for_each(|target| write::remove(&place(target, &manifest.id), host));
+                .for_each(|target| write::remove(&target.within(&manifest.id), host));
             return Err(error.context(format!("publishing the backup in {target}")));
         }
         host.info(&format!("published {directory}"));
@@ -186,19 +199,17 @@ fn publish(manifest: &Manifest, open: &[&String], host: &mut dyn Host) -> Result
 }
 
 /// Removes what is no longer to be kept. What cannot be removed is said and left: the new backup is good all the same.
-fn tidy(target: &str, config: &Config, scope: &Scope, host: &mut dyn Host) -> Result<Vec<String>, Error> {
-    let entries = shelf::list(target)?;
+fn tidy(target: &Place, config: &Config, scope: &Scope, host: &mut dyn Host) -> Result<Vec<String>, Error> {
+    let entries = shelf::list(target, host)?;
     let mut removed = Vec::new();
     for id in retention::expired(&entries, config.keep, scope) {
-        let directory = place(target, id);
+        let directory = target.within(id);
         // The manifest goes first: half a backup must not look like one.
-        let gone = unpublish(&directory).and_then(|()| {
-            fs::remove_dir_all(&directory).map_err(|error| Error::new("storage.failed", error.to_string()))
-        });
+        let gone = unpublish(&directory, host).and_then(|()| write::clear(&directory, host));
         match gone {
             Ok(()) => {
                 host.info(&format!("removed {directory}"));
-                removed.push(directory);
+                removed.push(directory.to_string());
             }
             Err(error) => host.warn(&format!("could not remove {directory}: {}", error.message)),
         }
@@ -206,14 +217,16 @@ fn tidy(target: &str, config: &Config, scope: &Scope, host: &mut dyn Host) -> Re
     Ok(removed)
 }
 
-fn unpublish(directory: &str) -> Result<(), Error> {
-    let manifest = format!("{directory}/{FILE}");
-    match fs::remove_file(&manifest) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
-            "storage.failed",
-            format!("cannot remove {manifest}: {error}"),
-        )),
-        _ => Ok(()),
+fn unpublish(directory: &Place, host: &mut dyn Host) -> Result<(), Error> {
+    match directory.within(FILE) {
+        Place::Bucket { url, access } => host.delete(&url, &access),
+        Place::Disk(manifest) => match fs::remove_file(&manifest) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::new(
+                "storage.failed",
+                format!("cannot remove {manifest}: {error}"),
+            )),
+            _ => Ok(()),
+        },
     }
 }
 
@@ -245,11 +258,7 @@ fn blank(config: &Config, scope: &Scope) -> Manifest {
     manifest
 }
 
-fn place(target: &str, id: &str) -> String {
-    format!("{target}/{id}")
-}
-
-fn outcome(manifest: &Manifest, targets: &[String], was_there: bool, removed: Vec<String>) -> Outcome {
+fn outcome(manifest: &Manifest, targets: &[Place], was_there: bool, removed: Vec<String>) -> Outcome {
     let size = manifest.size();
     let proof = if manifest.verified {
         "verified"
@@ -271,7 +280,10 @@ fn outcome(manifest: &Manifest, targets: &[String], was_there: bool, removed: Ve
             manifest.id
         ))
     };
-    let places: Vec<String> = targets.iter().map(|target| place(target, &manifest.id)).collect();
+    let places: Vec<String> = targets
+        .iter()
+        .map(|target| target.within(&manifest.id).to_string())
+        .collect();
     let sources: BTreeMap<&String, Value> = manifest
         .sources
         .iter()

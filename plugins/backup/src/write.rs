@@ -11,6 +11,7 @@ use serde_json::json;
 use windlass_backup_format::host::{Host, Sink, Source, check_cancelled};
 use windlass_backup_format::location::{Kind, Location};
 use windlass_backup_format::manifest::{Compression, Record};
+use windlass_backup_format::place::Place;
 use windlass_backup_format::prove::{Doubt, prove};
 use windlass_guest::Error;
 use windlass_guest::flow::Options;
@@ -24,7 +25,7 @@ use crate::take::{self, Taken};
 /// `backup.empty`, `backup.missing`, `backup.unverified`, `cancelled`, and those of the host.
 pub(crate) fn sources(
     config: &Config,
-    directory: &str,
+    directory: &Place,
     host: &mut dyn Host,
 ) -> Result<BTreeMap<String, Record>, Error> {
     let mut records = BTreeMap::new();
@@ -48,16 +49,16 @@ fn source(
     name: &str,
     location: &Location,
     compression: Compression,
-    directory: &str,
+    directory: &Place,
     host: &mut dyn Host,
 ) -> Result<Taken, Error> {
     let file = Record::file_name(name, location.kind(), compression);
-    let place = format!("{directory}/{file}");
+    let place = directory.within(&file);
     let options = Options {
         compress: compression.for_flow(),
         ..Options::default()
     };
-    let to = Sink::File(&place);
+    let to = place.sink();
     let taken = match location {
         Location::Sqlite(url) => host.copy(Source::Sqlite(url), to, &options).map(Taken::from),
         Location::Directory(path) => check_directory(name, path)
@@ -96,7 +97,7 @@ fn verified(
     taken: Taken,
     location: &Location,
     wanted: bool,
-    directory: &str,
+    directory: &Place,
     host: &mut dyn Host,
 ) -> Result<Record, Error> {
     let Taken { record, seen, .. } = taken;
@@ -155,21 +156,19 @@ fn holds(record: &Record, table: &str) -> bool {
 /// Those of the host.
 pub(crate) fn copies(
     records: &BTreeMap<String, Record>,
-    from: &str,
-    to: &str,
+    from: &Place,
+    to: &Place,
     host: &mut dyn Host,
 ) -> Result<(), Error> {
     make(to)?;
     for record in records.values() {
-        let (source, place) = (format!("{from}/{}", record.file), format!("{to}/{}", record.file));
+        let (source, place) = (from.within(&record.file), to.within(&record.file));
         let options = Options {
             expect: Some(record.sha256.clone()),
             ..Options::default()
         };
-        let copied = check_cancelled(host).and_then(|()| {
-            host.copy(Source::File(&source), Sink::File(&place), &options)
-                .map(drop)
-        });
+        let copied =
+            check_cancelled(host).and_then(|()| host.copy(source.source(), place.sink(), &options).map(drop));
         if let Err(error) = copied {
             remove(to, host);
             return Err(error.context(format!("copying {} to {to}", record.file)));
@@ -184,7 +183,7 @@ pub(crate) fn copies(
 /// The first thing that is wrong.
 pub(crate) fn check(
     records: &BTreeMap<String, Record>,
-    directory: &str,
+    directory: &Place,
     host: &mut dyn Host,
 ) -> Result<(), Error> {
     for record in records.values() {
@@ -192,28 +191,46 @@ pub(crate) fn check(
             expect: Some(record.sha256.clone()),
             ..Options::default()
         };
-        host.copy(
-            Source::File(&format!("{directory}/{}", record.file)),
-            Sink::Nowhere,
-            &options,
-        )?;
+        let file = directory.within(&record.file);
+        host.copy(file.source(), Sink::Nowhere, &options)?;
     }
     Ok(())
 }
 
 /// Removes what was never published; the error that led here matters more than one of removing.
-pub(crate) fn remove(directory: &str, host: &mut dyn Host) {
-    if let Err(error) = fs::remove_dir_all(directory)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        host.warn(&format!("could not remove {directory}: {error}"));
+pub(crate) fn remove(directory: &Place, host: &mut dyn Host) {
+    if let Err(error) = clear(directory, host) {
+        host.warn(&format!("could not remove {directory}: {}", error.message));
     }
 }
 
-fn make(directory: &str) -> Result<(), Error> {
-    fs::create_dir_all(directory).map_err(|error| {
-        Error::new("storage.failed", format!("cannot make {directory}: {error}"))
-            .with_details(json!({ "directory": directory }))
+/// Removes everything of one backup. One that is not there is fine.
+///
+/// # Errors
+/// `storage.failed`, `object.*`.
+pub(crate) fn clear(directory: &Place, host: &mut dyn Host) -> Result<(), Error> {
+    match directory {
+        Place::Disk(path) => match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::new("storage.failed", error.to_string()))
+            }
+            _ => Ok(()),
+        },
+        Place::Bucket { url, access } => host
+            .objects(url, access)?
+            .iter()
+            .try_for_each(|object| host.delete(&object.url, access)),
+    }
+}
+
+fn make(directory: &Place) -> Result<(), Error> {
+    // A bucket has no directories.
+    let Place::Disk(path) = directory else {
+        return Ok(());
+    };
+    fs::create_dir_all(path).map_err(|error| {
+        Error::new("storage.failed", format!("cannot make {path}: {error}"))
+            .with_details(json!({ "directory": path }))
             .help("the directory of `to` must exist and be granted `rw`")
     })
 }

@@ -309,3 +309,123 @@ fn the_plan_says_what_comes_and_what_goes() {
     );
     assert!(machine.moves.is_empty(), "a plan moves nothing");
 }
+
+const BUCKET: &str = "s3://backups/team";
+
+/// Into a bucket, and nowhere else unless said so.
+fn bucket(more: Value) -> Value {
+    let mut with = json!({
+        "to": [BUCKET],
+        "s3": { "endpoint": "http://store:9000", "access-key-id": "wlsec_1", "secret-access-key": "wlsec_2" },
+    });
+    with.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    with
+}
+
+fn urls(machine: &Machine) -> Vec<&str> {
+    machine.objects.keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_bucket_gets_a_complete_copy_with_its_manifest_last() {
+    let mut machine = machine();
+    let both = bucket(json!({ "to": [BUCKET, machine.at("one")] }));
+    let outcome = back_up(&mut machine, both).unwrap();
+    let id = current(&machine);
+    let at = |name: &str| format!("{BUCKET}/{id}/{name}");
+    assert_eq!(
+        urls(&machine),
+        [at("app.sqlite.zst"), at("files.tar.zst"), at("manifest.json")]
+    );
+    assert_eq!(outcome.outputs["targets"][0], format!("{BUCKET}/{id}"));
+    let there: Value = serde_json::from_slice(&machine.objects[&at("manifest.json")].0).unwrap();
+    assert_eq!(there, manifest(&machine, "one"));
+    assert_eq!(
+        machine.access.clone().unwrap().access_key_id.as_deref(),
+        Some("wlsec_1")
+    );
+    // Made on the disk, copied from there, read back from the bucket, and only then published.
+    let position = |what: &str| machine.moves.iter().position(|done| done.contains(what));
+    let read_back = position(&format!("object {} -> nowhere", at("files.tar.zst"))).unwrap();
+    let published = position("manifest").map(|first| machine.moves[first].clone());
+    assert!(read_back < position(&format!("-> object {}", at("manifest.json"))).unwrap());
+    assert!(published.unwrap().starts_with("bytes"), "{:?}", machine.moves);
+    assert_eq!(machine.names("scratch"), [""; 0]);
+    let again = back_up(&mut machine, bucket(json!({}))).unwrap();
+    assert!(!again.changed, "it is found there");
+}
+
+#[test]
+fn what_a_bucket_has_is_proved_from_it() {
+    for place in [format!("-> object {BUCKET}"), "-> sqlite".to_owned()] {
+        let mut machine = machine();
+        machine.rot = Some(place);
+        let error = back_up(&mut machine, bucket(json!({}))).unwrap_err();
+        assert_eq!(error.code, "backup.unverified", "{}", error.message);
+        assert_eq!(urls(&machine), [""; 0]);
+    }
+    // The copy beside a good one rots: the good one is not published either.
+    let mut machine = machine();
+    machine.rot = Some(format!("-> object {BUCKET}"));
+    let both = bucket(json!({ "to": [machine.at("one"), BUCKET] }));
+    let error = check_refused(&mut machine, both, "flow.digest");
+    assert!(error.message.contains("reading back"), "{}", error.message);
+    assert_eq!(urls(&machine), [""; 0]);
+}
+
+#[test]
+fn an_interrupted_upload_is_no_backup_and_is_made_again() {
+    let mut machine = machine();
+    machine.fault = Some((
+        "bytes".to_owned(),
+        Error::new("object.unreachable", "no answer").retryable(),
+    ));
+    let error = back_up(&mut machine, bucket(json!({}))).unwrap_err();
+    assert!(error.retryable && error.code == "object.unreachable", "{error}");
+    assert_eq!(urls(&machine), [""; 0]);
+    // A process that is killed tidies nothing: what it left has no manifest, and the next attempt writes over it.
+    let left = format!("{BUCKET}/{}/app.sqlite.zst", current(&machine));
+    machine.objects.insert(left.clone(), (b"half".to_vec(), 1));
+    assert!(back_up(&mut machine, bucket(json!({}))).unwrap().changed);
+    assert_ne!(machine.objects[&left].0, b"half");
+}
+
+#[test]
+fn old_backups_in_a_bucket_go_too() {
+    let mut machine = machine();
+    let mut ids = Vec::new();
+    machine
+        .objects
+        .insert(format!("{BUCKET}-of-others/x"), (b"not ours".to_vec(), 1));
+    machine
+        .objects
+        .insert(format!("{BUCKET}/notes.txt"), (b"not ours".to_vec(), 1));
+    for number in 0..3 {
+        machine.run = format!("{number}{}", &RUN[1..]);
+        machine.now += DAY;
+        ids.push(current(&machine));
+        if number == 2 {
+            // What cannot be deleted is said and left.
+            let broken = Error::new("object.denied", "AccessDenied");
+            machine.fault = Some((format!("delete {BUCKET}/{}/app", ids[0]), broken));
+        }
+        back_up(&mut machine, bucket(json!({}))).unwrap();
+    }
+    let said = machine
+        .lines
+        .iter()
+        .any(|line| line.starts_with("warning: could not remove"));
+    assert!(said, "{:?}", machine.lines);
+    assert!(!urls(&machine).contains(&format!("{BUCKET}/{}/manifest.json", ids[0]).as_str()));
+    // A day later what is left of it is nobody's.
+    machine.run = format!("3{}", &RUN[1..]);
+    machine.now += 2 * DAY;
+    ids.push(current(&machine));
+    back_up(&mut machine, bucket(json!({}))).unwrap();
+    let kept = ["s3://backups/team-of-others/x", "s3://backups/team/notes.txt"];
+    let is_expected = |url: &&str| kept.contains(url) || ids[2..].iter().any(|id| url.contains(id.as_str()));
+    assert!(urls(&machine).iter().all(is_expected), "{:?}", urls(&machine));
+    assert_eq!(urls(&machine).len(), 2 + 2 * 3);
+}

@@ -6,6 +6,7 @@ use windlass_backup_format::location::Location;
 use windlass_backup_format::postgres::Postgres;
 use windlass_backup_format::redis::Redis;
 use windlass_guest::metadata::Metadata;
+use windlass_guest::objects::Access;
 use windlass_plugin_backup::config::{Config, Keep};
 
 const TEXT: &str = include_str!("../plugin.json");
@@ -22,9 +23,10 @@ fn metadata_and_code_tell_the_same_story() {
         assert!(validator.is_valid(example), "{example}");
     }
     let metadata = Metadata::parse(TEXT);
-    assert_eq!(metadata.examples_parse::<Config>(), 3);
+    assert_eq!(metadata.examples_parse::<Config>(), 4);
     metadata.describes_fields_of::<Config>("/schema");
     metadata.describes_fields_of::<Keep>("/schema/properties/keep");
+    metadata.describes_fields_of::<Access>("/schema/properties/s3");
     metadata.is_fully_described();
     let kinds = "/schema/properties/sources/additionalProperties/properties";
     metadata.describes_fields_of::<Postgres>(&format!("{kinds}/postgres"));

@@ -59,7 +59,7 @@ fn named<'a>(entries: &'a [Entry], id: &str, config: &Config) -> Result<&'a Mani
                 .collect();
             let error = Error::new(
                 "restore.missing",
-                format!("there is no backup {id} in {}", config.from()),
+                format!("there is no backup {id} in {}", config.from),
             );
             Err(match known.is_empty() {
                 true => error.help("there is no backup at all: correct `from`"),
@@ -81,14 +81,14 @@ fn latest<'a>(entries: &'a [Entry], config: &Config) -> Result<&'a Manifest, Err
     if let Some(manifest) = complete.or(verified.first()) {
         return Ok(manifest);
     }
-    let message = format!("there is no verified backup in {}", config.from());
+    let message = format!("there is no verified backup in {}", config.from);
     let error = Error::new("restore.missing", message);
     Err(match published(entries).next_back() {
         Some(manifest) => error.help(format!(
             "the newest that was not verified is {}: name it with `id`",
             manifest.id
         )),
-        None => error.help("correct `from`: it is the directory that a `backup` stage writes `to`"),
+        None => error.help("correct `from`: it is the place that a `backup` stage writes `to`"),
     })
 }
 

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use windlass_backup_format::id;
-use windlass_backup_format::location::{Location, check_name, guest_path};
+use windlass_backup_format::location::{Location, check_name};
+use windlass_backup_format::place::Place;
 use windlass_guest::Error;
+use windlass_guest::objects::Access;
 
 /// The whole block, as `plugin.json` describes it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     pub from: String,
+    pub s3: Option<Access>,
     /// Of a backup, or `latest`.
     #[serde(default = "latest")]
     pub id: String,
@@ -33,9 +36,12 @@ impl Config {
         Some(self.id.as_str()).filter(|id| *id != LATEST)
     }
 
-    /// Where the backups are, as the sandbox shows it.
-    pub(crate) fn from(&self) -> String {
-        guest_path(&self.from)
+    /// Where the backups are.
+    ///
+    /// # Errors
+    /// `config.invalid`: nothing says how a bucket is reached.
+    pub(crate) fn from(&self) -> Result<Place, Error> {
+        Place::new(&self.from, self.s3.as_ref())
     }
 
     /// Everything that can be wrong with the block before anything is read.
@@ -46,6 +52,7 @@ impl Config {
         if self.into.is_empty() {
             return Err(Error::config("`into` names nothing to restore"));
         }
+        self.from()?;
         self.into.keys().try_for_each(|name| check_name("into", name))?;
         self.into
             .iter()
@@ -95,6 +102,8 @@ mod tests {
         check(json!({ "id": "latest" }), None);
         check(json!({ "id": "newest" }), Some("is not the id of a backup"));
         check(json!({ "into": {} }), Some("`into`"));
+        check(json!({ "from": "s3://backups/team", "s3": {} }), None);
+        check(json!({ "from": "s3://backups/team" }), Some("`s3` does not say"));
         check(json!({ "into": { "a/b": { "directory": "x" } } }), Some("a/b"));
         check(
             json!({ "into": { "a": { "directory": "x" }, "b": { "directory": "./x/" } } }),

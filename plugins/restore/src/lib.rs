@@ -28,7 +28,7 @@ impl Stage for Restore {
 
 impl Planner for Restore {
     fn plan(config: Config) -> Result<Vec<Effect>, Error> {
-        stage::plan(&config)
+        stage::plan(&config, &mut Sandbox)
     }
 }
 

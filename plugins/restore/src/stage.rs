@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use windlass_backup_format::host::{Host, check_cancelled};
 use windlass_backup_format::location::Location;
 use windlass_backup_format::manifest::{Manifest, Record};
+use windlass_backup_format::place::Place;
 use windlass_backup_format::prove::{Doubt, prove};
 use windlass_backup_format::shelf;
 use windlass_guest::{Effect, Error, Outcome};
@@ -22,14 +23,15 @@ use crate::write::Write;
 /// those of the host.
 pub fn run(config: &Config, host: &mut dyn Host) -> Result<Outcome, Error> {
     config.check()?;
-    let entries = shelf::list(&config.from())?;
+    let from = config.from()?;
+    let entries = shelf::list(&from, host)?;
     let manifest = choose(&entries, config)?;
     host.info(&format!(
         "restoring the backup {} of {}",
         manifest.id, manifest.created
     ));
     let found = target::inspect(config, manifest, host)?;
-    let directory = format!("{}/{}", config.from(), manifest.id);
+    let directory = from.within(&manifest.id);
     let wanted: Vec<Wanted<'_>> = wanted(config, manifest, &found);
     for one in &wanted {
         check(one, &directory, host)?;
@@ -48,10 +50,10 @@ pub fn run(config: &Config, host: &mut dyn Host) -> Result<Outcome, Error> {
 /// What [`run`] would do, as far as manifests tell.
 ///
 /// # Errors
-/// `config.invalid`, `restore.missing`, `restore.damaged`, `file.failed`.
-pub fn plan(config: &Config) -> Result<Vec<Effect>, Error> {
+/// `config.invalid`, `restore.missing`, `restore.damaged`, `file.failed`, `object.*`.
+pub fn plan(config: &Config, host: &mut dyn Host) -> Result<Vec<Effect>, Error> {
     config.check()?;
-    let entries = shelf::list(&config.from())?;
+    let entries = shelf::list(&config.from()?, host)?;
     let manifest = choose(&entries, config)?;
     let word = if config.replace { "replace" } else { "fill" };
     let effect = |(name, location): (&String, &Location)| Effect {
@@ -85,7 +87,7 @@ fn wanted<'a>(config: &'a Config, manifest: &'a Manifest, found: &BTreeMap<&str,
 }
 
 /// Digest of the file, of what is in it, and a restore into scratch.
-fn check(one: &Wanted<'_>, directory: &str, host: &mut dyn Host) -> Result<(), Error> {
+fn check(one: &Wanted<'_>, directory: &Place, host: &mut dyn Host) -> Result<(), Error> {
     check_cancelled(host)?;
     match prove(host, directory, one.name, one.record, &one.location) {
         Ok(_) => {
@@ -101,16 +103,16 @@ fn check(one: &Wanted<'_>, directory: &str, host: &mut dyn Host) -> Result<(), E
                 one.name
             );
             Err(Error::new("restore.damaged", message)
-                .with_details(json!({ "name": one.name, "file": format!("{directory}/{}", one.record.file) }))
+                .with_details(json!({ "name": one.name, "file": directory.within(&one.record.file).shown() }))
                 .help("take another backup with `id`, or another copy with `from`"))
         }
     }
 }
 
-fn write(one: &Wanted<'_>, directory: &str, replace: bool, host: &mut dyn Host) -> Result<(), Error> {
+fn write(one: &Wanted<'_>, directory: &Place, replace: bool, host: &mut dyn Host) -> Result<(), Error> {
     let write = Write {
         name: one.name,
-        file: format!("{directory}/{}", one.record.file),
+        file: directory.within(&one.record.file),
         record: one.record,
         replace,
     };

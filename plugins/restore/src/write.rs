@@ -4,6 +4,7 @@ use windlass_backup_format::host::{Host, Sink, Source};
 use windlass_backup_format::inside::Inside;
 use windlass_backup_format::location::Location;
 use windlass_backup_format::manifest::Record;
+use windlass_backup_format::place::Place;
 use windlass_backup_format::postgres::{Postgres, scratch_name};
 use windlass_backup_format::redis::{self, Redis};
 use windlass_backup_format::service;
@@ -14,8 +15,8 @@ use windlass_guest::flow::Options;
 /// A file of a backup and where it goes.
 pub(crate) struct Write<'a> {
     pub(crate) name: &'a str,
-    /// The file, in the backup's directory.
-    pub(crate) file: String,
+    /// The file, in the backup's place.
+    pub(crate) file: Place,
     pub(crate) record: &'a Record,
     pub(crate) replace: bool,
 }
@@ -49,7 +50,7 @@ impl Write<'_> {
             replace: self.replace,
             ..Options::default()
         };
-        host.copy(Source::File(&self.file), to, &options).map(drop)
+        host.copy(self.file.source(), to, &options).map(drop)
     }
 
     /// Into a database of its own, which is counted and then takes the place of the real one.

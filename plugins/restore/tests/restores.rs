@@ -245,13 +245,55 @@ fn faults_say_how_far_it_came() {
 
 #[test]
 fn the_plan_reads_manifests_only() {
-    let machine = machine();
-    let effects = stage::plan(&config(&machine, json!({ "replace": true }))).unwrap();
+    let mut machine = machine();
+    let effects = stage::plan(&config(&machine, json!({ "replace": true })), &mut machine).unwrap();
     let targets: Vec<&str> = effects.iter().map(|effect| effect.target.as_str()).collect();
     assert_eq!(targets, ["the database of `app`", machine.at("new").as_str()]);
     assert!(
         effects
             .iter()
             .all(|effect| effect.summary.starts_with("replace with"))
+    );
+}
+
+#[test]
+fn a_bucket_gives_back_what_was_written_there() {
+    let s3 = || json!({ "endpoint": "http://store:9000" });
+    let mut machine = machine();
+    let to_bucket = json!({ "to": ["s3://backups/team"], "s3": s3() });
+    let id = back_up(&mut machine, to_bucket);
+    let from_bucket = || json!({ "from": "s3://backups/team/", "s3": s3() });
+    let effects = stage::plan(&config(&machine, from_bucket()), &mut machine).unwrap();
+    assert!(effects[0].summary.contains(&id), "{effects:?}");
+    restore(&mut machine, from_bucket()).unwrap();
+    assert_eq!(
+        fs::read(machine.at("new.db")).unwrap(),
+        fs::read(machine.at("app.db")).unwrap()
+    );
+    assert_eq!(fs::read_to_string(machine.at("new/sub/b.txt")).unwrap(), "two");
+
+    // A flipped bit, and a file that is gone: found before anything is written.
+    let url = format!("s3://backups/team/{id}/files.tar.zst");
+    let whole = machine.objects[&url].clone();
+    *machine.objects.get_mut(&url).unwrap().0.last_mut().unwrap() ^= 1;
+    machine.write("new/a.txt", "changed since");
+    let again = || {
+        let mut more = from_bucket();
+        more["replace"] = json!(true);
+        more
+    };
+    check_refused(&mut machine, again(), "restore.damaged");
+    machine.objects.remove(&url);
+    check_refused(&mut machine, again(), "restore.damaged");
+    machine.objects.insert(url, whole);
+    // Without its manifest it was never finished.
+    machine
+        .objects
+        .remove(&format!("s3://backups/team/{id}/manifest.json"));
+    let error = check_refused(&mut machine, again(), "restore.missing");
+    assert!(
+        error.message.contains("no verified backup in s3://"),
+        "{}",
+        error.message
     );
 }

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use windlass_guest::containers::Program;
 use windlass_guest::flow::{self, Copied, FileOptions, Options};
+use windlass_guest::objects::{self, Access, Deletion, Listed};
 use windlass_guest::sql::{self, Rows};
 use windlass_guest::{Error, context, log};
 
@@ -27,6 +28,11 @@ pub enum Source<'a> {
     Inside {
         container: &'a str,
         path: &'a str,
+    },
+    /// An object of a bucket.
+    Object {
+        url: &'a str,
+        access: &'a Access,
     },
 }
 
@@ -52,6 +58,11 @@ pub enum Sink<'a> {
         path: &'a str,
         owner: (u32, u32),
     },
+    /// An object of a bucket.
+    Object {
+        url: &'a str,
+        access: &'a Access,
+    },
     /// To count and digest only.
     Nowhere,
 }
@@ -63,6 +74,18 @@ pub trait Host: Engine {
     /// # Errors
     /// Those of `windlass:flow/streams`.
     fn copy(&mut self, from: Source<'_>, to: Sink<'_>, options: &Options) -> Result<Copied, Error>;
+
+    /// The objects below a prefix, in the order of their keys.
+    ///
+    /// # Errors
+    /// `object.*`
+    fn objects(&mut self, prefix: &str, access: &Access) -> Result<Vec<Listed>, Error>;
+
+    /// Deletes an object that no backup needs any more. One that is not there is fine.
+    ///
+    /// # Errors
+    /// `object.*`
+    fn delete(&mut self, url: &str, access: &Access) -> Result<(), Error>;
 
     /// One reading statement on a connection of its own.
     ///
@@ -97,6 +120,7 @@ impl Host for Sandbox {
             Source::Bytes(bytes) => flow::Source::bytes(bytes)?,
             Source::Program { container, program } => flow::Source::exec(container, program)?,
             Source::Inside { container, path } => flow::Source::container(container, path)?,
+            Source::Object { url, access } => flow::Source::object(url, access)?,
         };
         let to = match to {
             Sink::File(path) => flow::Sink::file(path)?,
@@ -109,12 +133,26 @@ impl Host for Sandbox {
                 path,
                 owner,
             } => file_in(container, path, owner)?,
+            Sink::Object { url, access } => flow::Sink::object(url, access)?,
             Sink::Nowhere => flow::Sink::discard(),
         };
         let mut copied = flow::copy(from, to, options)?;
         copied.sha256_in = prefixed(copied.sha256_in);
         copied.sha256_out = prefixed(copied.sha256_out);
         Ok(copied)
+    }
+
+    fn objects(&mut self, prefix: &str, access: &Access) -> Result<Vec<Listed>, Error> {
+        objects::list(prefix, access)
+    }
+
+    fn delete(&mut self, url: &str, access: &Access) -> Result<(), Error> {
+        // What keeps a backup is that nobody deletes it: whoever does has another.
+        let deletion = Deletion {
+            is_additive: true,
+            ..Deletion::default()
+        };
+        objects::delete(url, access, &deletion).map(drop)
     }
 
     fn query(&mut self, url: &str, statement: &str) -> Result<Rows, Error> {

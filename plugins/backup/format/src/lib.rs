@@ -13,6 +13,7 @@ pub mod id;
 pub mod inside;
 pub mod location;
 pub mod manifest;
+pub mod place;
 pub mod postgres;
 pub mod prove;
 pub mod redis;

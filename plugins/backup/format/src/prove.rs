@@ -13,6 +13,7 @@ use windlass_guest::flow::Options;
 use crate::host::{Host, Sink, Source};
 use crate::location::{Kind, Location};
 use crate::manifest::Record;
+use crate::place::Place;
 use crate::postgres::{Postgres, scratch_name};
 use crate::redis::{self, Redis};
 use crate::service;
@@ -36,12 +37,12 @@ pub const HOW: &str = "read back, decompressed, restored into scratch and compar
 /// [`Doubt`].
 pub fn prove(
     host: &mut dyn Host,
-    directory: &str,
+    directory: &Place,
     name: &str,
     record: &Record,
     location: &Location,
 ) -> Result<Option<BTreeMap<String, u64>>, Doubt> {
-    let file = format!("{directory}/{}", record.file);
+    let file = directory.within(&record.file);
     let found = match location {
         Location::Sqlite(_) | Location::Directory(_) => {
             let scratch = format!("{}/verify-{name}", host.scratch());
@@ -68,7 +69,7 @@ pub fn prove(
 
 fn here(
     host: &mut dyn Host,
-    file: &str,
+    file: &Place,
     record: &Record,
     scratch: &str,
 ) -> Result<Option<BTreeMap<String, u64>>, Doubt> {
@@ -83,7 +84,7 @@ fn here(
 
 fn in_postgres(
     host: &mut dyn Host,
-    file: &str,
+    file: &Place,
     name: &str,
     record: &Record,
     postgres: &Postgres,
@@ -116,7 +117,7 @@ fn in_postgres(
 
 fn in_redis(
     host: &mut dyn Host,
-    file: &str,
+    file: &Place,
     name: &str,
     record: &Record,
     redis: &Redis,
@@ -170,7 +171,7 @@ fn difference(before: &BTreeMap<String, u64>, found: &BTreeMap<String, u64>) -> 
     shown.collect::<Vec<_>>().join(", ")
 }
 
-fn pour(host: &mut dyn Host, file: &str, record: &Record, to: Sink<'_>) -> Result<(), Doubt> {
+fn pour(host: &mut dyn Host, file: &Place, record: &Record, to: Sink<'_>) -> Result<(), Doubt> {
     let options = Options {
         decompress: record.compression.for_flow(),
         expect: Some(record.sha256.clone()),
@@ -178,7 +179,7 @@ fn pour(host: &mut dyn Host, file: &str, record: &Record, to: Sink<'_>) -> Resul
         ..Options::default()
     };
     let copied = host
-        .copy(Source::File(file), to, &options)
+        .copy(file.source(), to, &options)
         .map_err(|error| judge(error, &record.file))?;
     if copied.sha256_out != record.content_sha256 {
         return Err(Doubt::Damaged(format!(
@@ -250,6 +251,8 @@ pub fn judge(error: Error, what: &str) -> Doubt {
         "flow.digest",
         "flow.corrupt",
         "file.missing",
+        "object.missing",
+        "object.digest",
         "target.",
         "sql.failed",
         "sql.missing",

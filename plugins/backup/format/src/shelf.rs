@@ -1,5 +1,6 @@
-//! A target directory into the backups that are in it, by reading names and manifests only.
+//! A target into the backups that are in it, by reading names and manifests only.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -7,11 +8,15 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::json;
 use windlass_guest::Error;
+use windlass_guest::flow::Options;
+use windlass_guest::objects::{Access, Listed};
 
+use crate::host::{Host, Sink, Source};
 use crate::id;
 use crate::manifest::{FILE, MAX_SIZE, Manifest};
+use crate::place::Place;
 
-/// A directory of a target whose name is a backup's id.
+/// A directory of a target, or a part of its prefix, whose name is a backup's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub id: String,
@@ -32,8 +37,88 @@ pub enum State {
 /// Everything in `target`, oldest first. A target that is not there is empty.
 ///
 /// # Errors
-/// `file.failed`.
-pub fn list(target: &str) -> Result<Vec<Entry>, Error> {
+/// `file.failed`, `object.*`.
+pub fn list(target: &Place, host: &mut dyn Host) -> Result<Vec<Entry>, Error> {
+    match target {
+        Place::Disk(path) => on_disk(path),
+        Place::Bucket { url, access } => in_bucket(url, access, host),
+    }
+}
+
+/// The state of one backup; `None` when it is not there.
+///
+/// # Errors
+/// `file.failed`, `object.*`.
+pub fn find(target: &Place, id: &str, host: &mut dyn Host) -> Result<Option<State>, Error> {
+    match target {
+        Place::Disk(path) => find_on_disk(path, id),
+        Place::Bucket { .. } => {
+            let Place::Bucket { url, access } = target.within(id) else {
+                return Ok(None);
+            };
+            match host.objects(&url, &access)?.as_slice() {
+                [] => Ok(None),
+                objects => look_in_bucket(&url, id, objects, &access, host).map(Some),
+            }
+        }
+    }
+}
+
+/// By the first part of their keys.
+fn in_bucket(prefix: &str, access: &Access, host: &mut dyn Host) -> Result<Vec<Entry>, Error> {
+    let mut parts: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
+    for object in host.objects(prefix, access)? {
+        let below = object
+            .url
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix('/'));
+        let name = below
+            .and_then(|below| below.split_once('/'))
+            .map(|(name, _)| name.to_owned());
+        if let Some(name) = name.filter(|name| id::is_id(name)) {
+            parts.entry(name).or_default().push(object);
+        }
+    }
+    let mut found = Vec::new();
+    for (id, objects) in parts {
+        let state = look_in_bucket(&format!("{prefix}/{id}"), &id, &objects, access, host)?;
+        found.push(Entry { id, state });
+    }
+    Ok(found)
+}
+
+fn look_in_bucket(
+    prefix: &str,
+    id: &str,
+    objects: &[Listed],
+    access: &Access,
+    host: &mut dyn Host,
+) -> Result<State, Error> {
+    let url = format!("{prefix}/{FILE}");
+    let Some(manifest) = objects.iter().find(|object| object.url == url) else {
+        let changed = objects.iter().map(|object| object.modified).max();
+        return Ok(State::Partial {
+            changed: changed.unwrap_or(0),
+        });
+    };
+    if manifest.size > MAX_SIZE {
+        return Ok(too_large());
+    }
+    // Bytes of objects come to a plugin through a file of its own only.
+    let here = format!("{}/{FILE}", host.scratch());
+    let from = Source::Object { url: &url, access };
+    match host.copy(from, Sink::File(&here), &Options::default()) {
+        Err(error) if error.code == "object.digest" => {
+            return Ok(State::Unreadable("is not what was written".to_owned()));
+        }
+        copied => drop(copied?),
+    }
+    let bytes = fs::read(&here).map_err(|error| unreadable(&here, &error))?;
+    fs::remove_file(&here).map_err(|error| unreadable(&here, &error))?;
+    Ok(state(id, &bytes))
+}
+
+fn on_disk(target: &str) -> Result<Vec<Entry>, Error> {
     let failed = |error: io::Error| unreadable(target, &error);
     let entries = match fs::read_dir(target) {
         Ok(entries) => entries,
@@ -54,11 +139,7 @@ pub fn list(target: &str) -> Result<Vec<Entry>, Error> {
     Ok(found)
 }
 
-/// The state of one backup's directory; `None` when it is not there.
-///
-/// # Errors
-/// `file.failed`.
-pub fn find(target: &str, id: &str) -> Result<Option<State>, Error> {
+fn find_on_disk(target: &str, id: &str) -> Result<Option<State>, Error> {
     let path = Path::new(target).join(id);
     match fs::symlink_metadata(&path) {
         Ok(found) if found.is_dir() => look(&path, id).map(Some),
@@ -85,12 +166,20 @@ fn look(directory: &Path, id: &str) -> Result<State, Error> {
         Err(error) => return Err(failed(error)),
     };
     if bytes.len() as u64 > MAX_SIZE {
-        return Ok(State::Unreadable("is larger than any manifest".to_owned()));
+        return Ok(too_large());
     }
-    Ok(match Manifest::read(id, &bytes) {
+    Ok(state(id, &bytes))
+}
+
+fn state(id: &str, manifest: &[u8]) -> State {
+    match Manifest::read(id, manifest) {
         Ok(manifest) => State::Published(manifest),
         Err(reason) => State::Unreadable(reason),
-    })
+    }
+}
+
+fn too_large() -> State {
+    State::Unreadable("is larger than any manifest".to_owned())
 }
 
 fn unreadable(path: &str, error: &io::Error) -> Error {

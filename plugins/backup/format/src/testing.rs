@@ -1,4 +1,4 @@
-//! A host of real files and real SQLite databases, and of a service in memory, with faults to order. For tests of the plugins only.
+//! A host of real files and real SQLite databases, and of a service and a bucket in memory, with faults to order. For tests of the plugins only.
 //!
 //! Compression is a mark in front of the bytes: enough to see that it was asked for and undone.
 
@@ -12,6 +12,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use windlass_guest::Error;
 use windlass_guest::flow::{Copied, Options};
+use windlass_guest::objects::{Access, Listed};
 use windlass_guest::sql::Rows;
 
 use crate::host::{Host, Sink, Source};
@@ -35,6 +36,10 @@ pub struct Machine {
     pub rot: Option<String>,
     pub cancelled: bool,
     pub service: service::Service,
+    /// Every object by its URL, and when it was written.
+    pub objects: BTreeMap<String, (Vec<u8>, u64)>,
+    /// With which keys buckets were asked.
+    pub access: Option<Access>,
 }
 
 impl Machine {
@@ -56,6 +61,8 @@ impl Machine {
             rot: None,
             cancelled: false,
             service: service::Service::default(),
+            objects: BTreeMap::new(),
+            access: None,
         }
     }
 
@@ -108,6 +115,11 @@ impl Machine {
             Source::File(path) => fs::read(path).map_err(|_| missing(path)),
             Source::Bytes(bytes) => Ok(bytes.to_vec()),
             Source::Program { program, .. } => self.service.output_of(program),
+            Source::Object { url, access } => {
+                self.access = Some(access.clone());
+                let found = self.objects.get(url).map(|(bytes, _)| bytes.clone());
+                found.ok_or_else(|| Error::new("object.missing", format!("there is no {url}")))
+            }
             Source::Inside { path, .. } => Ok(json!(self.service.below(path)).to_string().into_bytes()),
             Source::Sqlite(url) => {
                 fs::read(file_of(url)).map_err(|_| Error::new("sql.missing", "there is no such database"))
@@ -141,6 +153,11 @@ impl Machine {
                 Ok(())
             }
             Sink::File(path) => fs::write(path, bytes).map_err(failed),
+            Sink::Object { url, access } => {
+                self.access = Some(access.clone());
+                self.objects.insert(url.to_owned(), (bytes.to_vec(), self.now));
+                Ok(())
+            }
             Sink::Sqlite(url) => {
                 let path = file_of(url);
                 if !bytes.starts_with(b"SQLite format 3\0") {
@@ -179,7 +196,14 @@ impl Default for Machine {
 
 impl Host for Machine {
     fn copy(&mut self, from: Source<'_>, to: Sink<'_>, options: &Options) -> Result<Copied, Error> {
-        let (from_words, to_words) = (describe(format!("{from:?}")), describe(format!("{to:?}")));
+        let from_words = match from {
+            Source::Object { url, .. } => format!("object {url}"),
+            from => describe(format!("{from:?}")),
+        };
+        let to_words = match to {
+            Sink::Object { url, .. } => format!("object {url}"),
+            to => describe(format!("{to:?}")),
+        };
         let what = format!("{from_words} -> {to_words}");
         self.moves.push(what.clone());
         if let Some(error) = self.fault_of(&what) {
@@ -221,6 +245,30 @@ impl Host for Machine {
         }
         self.store(to, &written, options.replace)?;
         Ok(copied)
+    }
+
+    fn objects(&mut self, prefix: &str, access: &Access) -> Result<Vec<Listed>, Error> {
+        self.access = Some(access.clone());
+        if let Some(error) = self.fault_of(&format!("list {prefix}")) {
+            return Err(error);
+        }
+        let below = format!("{prefix}/");
+        let found = self.objects.iter().filter(|(url, _)| url.starts_with(&below));
+        let listed = found.map(|(url, (bytes, modified))| Listed {
+            url: url.clone(),
+            size: bytes.len() as u64,
+            modified: *modified,
+        });
+        Ok(listed.collect())
+    }
+
+    fn delete(&mut self, url: &str, access: &Access) -> Result<(), Error> {
+        self.access = Some(access.clone());
+        if let Some(error) = self.fault_of(&format!("delete {url}")) {
+            return Err(error);
+        }
+        self.objects.remove(url);
+        Ok(())
     }
 
     fn query(&mut self, url: &str, statement: &str) -> Result<Rows, Error> {
