@@ -22,6 +22,7 @@ mod rollback;
 mod run;
 mod runs;
 mod schema;
+mod secrets;
 mod signal;
 mod validate;
 

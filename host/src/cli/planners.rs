@@ -7,6 +7,7 @@ use super::{
     print::Printer,
     project::Project,
     run::{engine_address, exit_code, load_plugins, new_run_id, runtime, sandbox},
+    secrets,
 };
 use crate::{
     capability::Capability,
@@ -20,10 +21,10 @@ use crate::{
     report::redact::Redactor,
     run::{attempt::Workshop, ledger::Ledger, scratch::ScratchPool, wiring::Wiring},
     sandbox::Answer,
-    secret::{self, Sources},
+    secret,
 };
 use serde_json::Value as Json;
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Runs the planners, with functions that only read, and checks what they would do against the grants.
@@ -41,12 +42,7 @@ pub(super) fn ask(
     let run = new_run_id(printer)?;
     runtime.block_on(async {
         let redactor = Redactor::new();
-        let sources = Sources {
-            root: project.root.clone(),
-            variable: Box::new(|name| std::env::var(name).ok()),
-            docker_secrets: PathBuf::from("/run/secrets"),
-            read: Box::new(secret::read_bounded),
-        };
+        let sources = secrets::sources(project, &planned.plan).or_else(|failure| printer.stop(&failure))?;
         let secrets = secret::Store::new(
             planned.plan.pipeline.secrets.clone(),
             sources,

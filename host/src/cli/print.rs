@@ -101,9 +101,7 @@ pub(super) fn exit_of(failure: &Failure) -> ExitCode {
         {
             ExitCode::INVALID
         }
-        code if code.starts_with("secret.unavailable") || code.starts_with("secret.missing") => {
-            ExitCode::UNAVAILABLE
-        }
+        "secret.unavailable" | "secret.missing" | "secret.denied" => ExitCode::UNAVAILABLE,
         _ if failure.turn == Turn::Windlass => ExitCode::INTERNAL,
         _ if failure.turn == Turn::Environment => ExitCode::UNAVAILABLE,
         _ => ExitCode::INVALID,

@@ -11,7 +11,7 @@ use super::{
     project::Project,
     recorded,
     reporting::Reports,
-    signal,
+    secrets, signal,
 };
 use crate::{
     artifact,
@@ -38,7 +38,7 @@ use crate::{
     },
     sandbox::{Loaded, Sandbox, SandboxSettings},
     schedule::Event,
-    secret::{self, Sources},
+    secret,
 };
 use indicatif::ProgressDrawTarget;
 use std::{
@@ -257,12 +257,8 @@ impl Ready {
         again: Option<&Again>,
         printer: &Printer,
     ) -> Result<Arc<secret::Store>> {
-        let sources = Sources {
-            root: self.project.root.clone(),
-            variable: Box::new(|name| std::env::var(name).ok()),
-            docker_secrets: PathBuf::from("/run/secrets"),
-            read: Box::new(secret::read_bounded),
-        };
+        let sources =
+            secrets::sources(&self.project, &self.planned.plan).or_else(|failure| printer.stop(&failure))?;
         let specs = self.planned.plan.pipeline.secrets.clone();
         let store = secret::Store::new(specs, sources, Arc::new(redactor.clone()));
         if let Err(failures) = store.load(&needed_secrets(

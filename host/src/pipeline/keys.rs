@@ -189,7 +189,7 @@ pub(crate) static SECRET: &[Key] = &[
     required(
         "from",
         TEXT,
-        "env://NAME, file://path, file://path#KEY, docker-secret://name, or stage://stage/name.",
+        "env://NAME, file://path, file://path#KEY, docker-secret://name, aws-sm://name, aws-sm://name#key, or stage://stage/name.",
     ),
     optional(
         "key",

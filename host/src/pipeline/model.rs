@@ -64,6 +64,8 @@ pub enum SecretSource {
     File { path: PathBuf, key: Option<String> },
     /// `docker-secret://name`: `$NAME_FILE`, else `/run/secrets/name`.
     DockerSecret(String),
+    /// `aws-sm://name` or `aws-sm://name#key` (a field of the JSON in it): AWS Secrets Manager.
+    AwsSm { name: String, key: Option<String> },
     /// `stage://stage/name`: put there by a stage of this run.
     Stage { stage: StageName, name: String },
 }

@@ -20,8 +20,8 @@ const KDFS: &[(&str, Kdf)] = &[
     ("evp-md5", Kdf::EvpMd5),
     ("pbkdf2", Kdf::Pbkdf2),
 ];
-const FORMS: &str = "env://NAME, file://path, file://path#KEY, docker-secret://name, or stage://stage/name";
-const SCHEMES: [&str; 4] = ["env", "file", "docker-secret", "stage"];
+const FORMS: &str = "env://NAME, file://path, file://path#KEY, docker-secret://name, aws-sm://name, aws-sm://name#key, or stage://stage/name";
+const SCHEMES: [&str; 5] = ["env", "file", "docker-secret", "aws-sm", "stage"];
 
 /// The secrets of the file, by name.
 pub(crate) fn read(node: Option<Node>, problems: &mut Problems) -> IndexMap<SecretName, SecretSpec> {
@@ -175,6 +175,20 @@ fn parse(url: &str) -> Result<SecretSource, String> {
                 true => Err("`file://` needs a path, and a name after a `#`".to_string()),
                 false => Ok(SecretSource::File {
                     path: PathBuf::from(path),
+                    key,
+                }),
+            }
+        }
+        "aws-sm" => {
+            let (name, key) = match rest.split_once('#') {
+                Some((name, key)) => (name, Some(key.to_string())),
+                None => (rest, None),
+            };
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-:".contains(&byte);
+            match name.is_empty() || !name.bytes().all(plain) || key.as_deref() == Some("") {
+                true => Err("`aws-sm://` takes a secret's name or ARN, and a key after a `#`".to_string()),
+                false => Ok(SecretSource::AwsSm {
+                    name: name.to_string(),
                     key,
                 }),
             }

@@ -10,7 +10,7 @@ mod store;
 mod text;
 
 pub use mask::{Mask, MaskStream};
-pub use source::{ReadFile, Sources, Variables, read_bounded};
+pub use source::{AwsSm, ReadFile, Sources, Variables, read_bounded};
 pub use store::{MAXIMUM_FIELDS, Store};
 
 /// The largest secret, in bytes: as much as one text may hold on its way through the plugin interface.

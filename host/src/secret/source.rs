@@ -2,7 +2,7 @@
 
 use super::{Bytes, MAXIMUM_VALUE, openssl};
 use crate::{
-    failure::Turn,
+    failure::{Failure, Turn},
     pipeline::{
         env_file,
         model::{Kdf, SecretSource, SecretSpec},
@@ -12,12 +12,15 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Looks a variable of the process up.
 pub type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// Reads a file: see [`read_bounded`].
 pub type ReadFile = Box<dyn Fn(&Path) -> io::Result<Vec<u8>> + Send + Sync>;
+
+/// Fetches the value of a secret of AWS Secrets Manager.
+pub type AwsSm = Box<dyn Fn(&str) -> Result<Bytes, Failure> + Send + Sync>;
 
 /// The outside, handed in: nothing here reads the environment or a disk by itself.
 pub struct Sources {
@@ -27,6 +30,8 @@ pub struct Sources {
     /// `/run/secrets`.
     pub docker_secrets: PathBuf,
     pub read: ReadFile,
+    /// `None`: there is no network here.
+    pub aws_sm: Option<AwsSm>,
 }
 
 /// Why a source gave no value.
@@ -55,6 +60,14 @@ pub(super) enum SourceError {
         path: PathBuf,
         problem: openssl::DecryptError,
     },
+    #[error("{}", .0.message)]
+    AwsSm(Failure),
+    #[error("the secret `{0}` of AWS Secrets Manager is no JSON object with keys to choose from")]
+    NoObject(String),
+    #[error("the secret `{name}` of AWS Secrets Manager has no key `{key}`")]
+    NoKey { name: String, key: String },
+    #[error("the secret `{0}` of AWS Secrets Manager is not fetched here")]
+    NoNetwork(String),
     #[error("its key: {0}")]
     Key(Box<SourceError>),
     #[error("the key of an encrypted file cannot come from a stage")]
@@ -88,6 +101,15 @@ impl Sources {
             SecretSource::Stage { .. } => Ok(None),
             SecretSource::Env(name) => self.variable(name).map(Some),
             SecretSource::DockerSecret(name) => self.docker_secret(name).map(Some),
+            SecretSource::AwsSm { name, key } => {
+                let fetch = self.aws_sm.as_ref();
+                let fetch = fetch.ok_or_else(|| SourceError::NoNetwork(name.clone()))?;
+                let value = fetch(name).map_err(SourceError::AwsSm)?;
+                match key {
+                    None => Ok(Some(value)),
+                    Some(key) => field(name, &value, key).map(Some),
+                }
+            }
             SecretSource::File { path, key } => {
                 let path = self.root.join(path);
                 let content = self.decrypted(&path, lock)?;
@@ -160,12 +182,15 @@ impl Sources {
 }
 
 impl SourceError {
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &str {
         match self {
-            Self::NoVariable(_) | Self::NoFile(_) | Self::NoLine { .. } => "secret.missing",
-            Self::Unreadable { .. } => "secret.unavailable",
+            Self::NoVariable(_) | Self::NoFile(_) | Self::NoLine { .. } | Self::NoKey { .. } => {
+                "secret.missing"
+            }
+            Self::Unreadable { .. } | Self::NoNetwork(_) => "secret.unavailable",
+            Self::AwsSm(failure) => &failure.code,
             Self::TooLarge(_) => "secret.too-large",
-            Self::NotText(_) | Self::EnvFile { .. } => "secret.not-text",
+            Self::NotText(_) | Self::EnvFile { .. } | Self::NoObject(_) => "secret.not-text",
             Self::Undeclared { .. } | Self::NotEncrypted(_) | Self::KeyOfStage => "secret.declaration",
             Self::Decrypt { .. } => "secret.decrypt",
             Self::Key(inner) => inner.code(),
@@ -186,6 +211,10 @@ impl SourceError {
             Self::NoFile(_) => "create the file, or correct the path: it is relative to the project's root".into(),
             Self::NoLine { key, .. } => format!("add a line `{key}=...`, or correct what stands after `#`"),
             Self::EnvFile { .. } => "a line is `NAME=value`, `NAME='value'` or `NAME=\"value\"`".into(),
+            Self::AwsSm(failure) => failure.help.clone().unwrap_or_default(),
+            Self::NoObject(_) => "leave out `#...` for the whole value".into(),
+            Self::NoKey { .. } => "correct what stands after `#`, or add the key to the secret".into(),
+            Self::NoNetwork(_) => "a value of it is known only in a run".into(),
             Self::Unreadable { .. } => "let the user who runs Windlass read the file".into(),
             Self::TooLarge(_) => "a secret is at most 1 MiB".into(),
             Self::NotText(_) => "only text files have lines to choose from; leave out `#...` for the whole file".into(),
@@ -211,6 +240,27 @@ impl SourceError {
 struct Lock<'a> {
     key: Option<&'a SecretSource>,
     kdf: Option<Kdf>,
+}
+
+/// What a secret that is a JSON object has under a key: a text as it is, anything else as JSON.
+fn field(name: &str, value: &[u8], key: &str) -> Result<Bytes, SourceError> {
+    let parsed = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(value);
+    let mut fields = parsed.map_err(|_| SourceError::NoObject(name.into()))?;
+    let found = fields.remove(key);
+    // The others may be secrets too.
+    fields.values_mut().for_each(|value| {
+        if let serde_json::Value::String(text) = value {
+            text.zeroize();
+        }
+    });
+    match found {
+        Some(serde_json::Value::String(text)) => Ok(Zeroizing::new(text.into_bytes())),
+        Some(other) => Ok(Zeroizing::new(other.to_string().into_bytes())),
+        None => Err(SourceError::NoKey {
+            name: name.into(),
+            key: key.into(),
+        }),
+    }
 }
 
 /// Editors and `echo` leave a newline that nobody means.

@@ -4,6 +4,7 @@
 //! and maps errors.
 
 pub mod artifact;
+pub mod aws_sm;
 pub(crate) mod capture;
 pub mod containers;
 pub mod context;

@@ -406,6 +406,7 @@ mod tests {
             variable: Box::new(|name| Some(format!("{name}/value"))),
             docker_secrets: "/".into(),
             read: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
+            aws_sm: None,
         };
         let redactor = Arc::new(Redactor::new());
         Secrets::new(Arc::new(Store::new(

@@ -264,6 +264,7 @@ impl Project {
             variable: Box::new(|_| None),
             docker_secrets: "/run/secrets".into(),
             read: Box::new(secret::read_bounded),
+            aws_sm: None,
         };
         let secrets = Arc::new(secret::Store::new(
             plan.pipeline.secrets.clone(),

@@ -57,6 +57,21 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content.to_vec())
 }
 
+fn aws_sm(name: &str) -> Result<Bytes, Failure> {
+    match name {
+        "team/db" => Ok(bytes(r#"{"password":"db-password","port":5432}"#)),
+        "team/smtp" => Ok(bytes("smtp-password\n")),
+        _ => Err(Failure::new(Turn::Operator, "secret.denied", "refused").help("ask for it")),
+    }
+}
+
+fn aws(name: &str, key: Option<&str>) -> SecretSpec {
+    spec(SecretSource::AwsSm {
+        name: name.into(),
+        key: key.map(String::from),
+    })
+}
+
 fn name(text: &str) -> SecretName {
     SecretName::new(text).expect("valid")
 }
@@ -74,6 +89,7 @@ fn store(specs: Vec<(&str, SecretSpec)>) -> (Store, Arc<Learned>) {
         variable: Box::new(variable),
         docker_secrets: "/run/secrets".into(),
         read: Box::new(read),
+        aws_sm: Some(Box::new(aws_sm)),
     };
     let learned = Arc::new(Learned::default());
     (Store::new(specs, sources, learned.clone()), learned)
@@ -131,6 +147,16 @@ fn sources() {
         spec(SecretSource::DockerSecret("absent".into())),
         Err("secret.missing"),
     );
+}
+
+#[test]
+fn secrets_of_aws_are_whole_or_one_of_their_keys() {
+    check(aws("team/smtp", None), Ok("smtp-password\n"));
+    check(aws("team/db", Some("password")), Ok("db-password"));
+    check(aws("team/db", Some("port")), Ok("5432"));
+    check(aws("team/db", Some("user")), Err("secret.missing"));
+    check(aws("team/smtp", Some("password")), Err("secret.not-text"));
+    check(aws("team/other", None), Err("secret.denied"));
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn bench(
         variable: Box::new(|_| Some("the-real-token".into())),
         docker_secrets: "/".into(),
         read: Box::new(|_| Err(io::ErrorKind::NotFound.into())),
+        aws_sm: None,
     };
     let store = Store::new(
         IndexMap::from([(name.clone(), spec)]),

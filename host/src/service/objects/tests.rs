@@ -296,6 +296,7 @@ fn secrets(hosts: &[&str]) -> Arc<Secrets> {
         variable: Box::new(value),
         docker_secrets: "/".into(),
         read: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
+        aws_sm: None,
     };
     let store = Store::new(specs.into_iter().collect(), sources, Arc::new(Redactor::new()));
     Arc::new(Secrets::new(Arc::new(store)))

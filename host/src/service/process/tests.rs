@@ -283,6 +283,7 @@ fn secrets() -> Secrets {
         variable: Box::new(|_| Some(VALUE.into())),
         docker_secrets: "/none".into(),
         read: Box::new(|_| Err(std::io::ErrorKind::NotFound.into())),
+        aws_sm: None,
     };
     let specs = IndexMap::from([(key(), spec)]);
     Secrets::new(Arc::new(Store::new(specs, sources, Arc::new(Stars))))
