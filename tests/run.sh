@@ -6,12 +6,14 @@ cd "$(dirname "$0")/.."
 need_rust
 
 # The real parts: openssl makes the encrypted files that secrets are read from, python3 prints secrets in many forms, skopeo
-# judges images and docker-compose resolved compose files, PostgreSQL is migrated, rvault is asked for secrets. strace lets the disk
+# judges images and docker-compose resolved compose files, PostgreSQL is migrated, rvault is asked for secrets, moto (which the tests
+# install themselves) for objects. strace lets the disk
 # fail, and libfaketime the clock jump. Containers run on a Docker Engine that the tests start themselves where none answers; busybox and
 # debootstrap make its images, docker-registry keeps them.
 missing=""
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v python3 >/dev/null 2>&1 || missing="$missing python3"
+python3 -c "import ensurepip" >/dev/null 2>&1 || missing="$missing python3-venv"
 command -v docker-compose >/dev/null 2>&1 || missing="$missing docker-compose"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"

@@ -11,6 +11,7 @@ mod hostile;
 mod kept;
 mod locks;
 mod mutations;
+mod objects;
 mod postgres;
 mod quickstart;
 mod resume;

@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod component;
 pub mod counter;
 pub mod engine;
+pub mod moto;
 pub mod postgres;
 pub mod registry;
 pub mod traffic;
