@@ -91,9 +91,11 @@ mod tests {
 
     fn check(mounts: [Value; 2], path: &str, expected: bool) {
         let [first, second] = mounts.map(|mounts| {
-            let mut container = Container::default();
-            container.mounts = json!([mounts, { "type": "volume", "source": "other", "target": "/other" }]);
-            container
+            let mounts = json!([mounts, { "type": "volume", "source": "other", "target": "/other" }]);
+            Container {
+                mounts,
+                ..Container::default()
+            }
         });
         assert_eq!(shares(&first, &[second], path), expected, "{path}");
     }
