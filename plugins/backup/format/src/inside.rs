@@ -66,8 +66,13 @@ impl Inside {
         ]
         .concat();
         let target = format!("{path}/");
-        let moved = [&["find", &new], &all[..], &["-exec", "mv", "{}", &target, ";"]].concat();
-        self.each(host, id, &[&old, &moved, &["rm", "-rf", aside]])
+        // `find` does not tell how a program of `-exec ;` ended: what could not be moved is handed to `false`.
+        let moving = [
+            "!", "-exec", "mv", "{}", &target, ";", "-exec", "false", "{}", "+",
+        ];
+        let moved = [&["find", &new], &all[..], &moving[..]].concat();
+        // Nothing is thrown away that was not moved.
+        self.each(host, id, &[&old, &moved, &["rmdir", &new, aside]])
     }
 
     /// As root, since what is put back may belong to anybody. In a container of another user root has no power over others' files: there, as whom
