@@ -96,6 +96,15 @@ fn what_was_destroyed_comes_back() {
 }
 
 #[test]
+fn where_root_is_nobody_the_owner_of_a_directory_puts_it_back() {
+    let before = machine(|_| {}).service.below("/app");
+    let mut machine = machine(destroyed);
+    machine.service.rootless = true;
+    restore(&mut machine, Some("uploads"), json!({})).unwrap();
+    assert_eq!(machine.service.below("/app"), before);
+}
+
+#[test]
 fn what_is_there_is_replaced_only_when_told() {
     let mut machine = machine(in_use);
     let before = state(&machine);

@@ -368,7 +368,7 @@ async fn check(
     let written = bench.write(bytes).await;
     let code = written
         .as_ref()
-        .map(|()| ())
+        .copied()
         .map_err(|failure| (failure.code.as_str(), failure.retryable));
     assert_eq!(code, expected, "{says}: {written:?}");
     if let Err(failure) = &written {
