@@ -72,7 +72,12 @@ impl Inside {
         ];
         let moved = [&["find", &new], &all[..], &moving[..]].concat();
         // Nothing is thrown away that was not moved.
-        self.each(host, id, &[&old, &moved, &["rmdir", &new, aside]])
+        let exchanged = self.each(host, id, &[&old, &moved, &["rmdir", &new, aside]]);
+        exchanged.map_err(|error| {
+            error.help(format!(
+                "nothing that was saved is lost: what is not in {path} yet is in {new} of that container, and in the backup; mend what is said above, and restore again with `replace: true`"
+            ))
+        })
     }
 
     /// As root, since what is put back may belong to anybody. In a container of another user root has no power over others' files: there, as whom
