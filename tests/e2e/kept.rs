@@ -117,13 +117,18 @@ fn versions(workspace: &Workspace) -> Vec<u32> {
 fn a_journal_of_the_first_layout_is_gone_on_with() {
     let workspace = paused();
     rewrite(&workspace, 1, |_| {});
-    let back = "DROP TABLE lock; DROP TABLE waiter; PRAGMA user_version = 1";
+    let back = "DROP TABLE lock; DROP TABLE waiter; PRAGMA user_version = 1;
+        CREATE TABLE first (run INTEGER NOT NULL REFERENCES run(number), sequence INTEGER NOT NULL, version INTEGER NOT NULL,
+            at INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, chain BLOB NOT NULL,
+            PRIMARY KEY (run, sequence)) STRICT, WITHOUT ROWID;
+        INSERT INTO first SELECT run, sequence, version, at, kind, body, chain FROM record;
+        DROP TABLE record; ALTER TABLE first RENAME TO record";
     journal(&workspace).execute_batch(back).expect("changed");
     workspace.windlass(["runs", "show"]).expect(0);
     assert_eq!(layout(&workspace), 1, "reading changes nothing");
     let old = versions(&workspace);
     workspace.windlass(["resume"]).expect(0);
-    assert_eq!(layout(&workspace), 3);
+    assert_eq!(layout(&workspace), 4);
     assert_eq!(workspace.read("data/log"), "first\nsecond\n");
     // What was written stays as it was, and one chain goes through all of it.
     let new = versions(&workspace);
@@ -198,7 +203,7 @@ fn a_run_from_before_its_inputs_were_kept_is_shown_and_not_gone_on_with() {
 fn a_newer_journal_is_refused_in_words_and_left_as_it_is() {
     let newer_records = "UPDATE record SET version = 9 WHERE kind = 'stage-parked'";
     for (change, words) in [
-        ("PRAGMA user_version = 9", "(format 9; this one knows 3)"),
+        ("PRAGMA user_version = 9", "(format 9; this one knows 4)"),
         (newer_records, "it has version 9; this Windlass knows up to 2"),
     ] {
         let workspace = paused();

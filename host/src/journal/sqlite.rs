@@ -4,6 +4,8 @@
 //! - WAL with `synchronous=FULL`: a commit that returned is on disk, at the price of one sync.
 //! - Normal locking, not exclusive, so that `runs show` can read while a run writes.
 //! - The WAL file is grown once and then written over: a sync that also has to grow a file costs two to three times as much.
+//! - Records are appended to one tree in the order of their ids, which splits its last page and no other: a commit writes one page of the
+//!   log, where a tree over (run, sequence) would move the records of its last three pages about in every second one.
 //! - No checkpoint on close: `windlass run` ends without two more syncs; the next writer finds the WAL as it was left.
 
 use super::store::{Batch, Fence, Store, StoreError, StoredLine, StoredRecord};
@@ -18,7 +20,7 @@ use std::{
 };
 
 /// The layout of the tables below: how many of the steps were taken.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 /// `application_id` of our databases: "wdls".
 const APPLICATION: i64 = 0x7764_6c73;
@@ -32,7 +34,7 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// From an empty database to the present layout, one step for each layout. An older database takes those it has not taken; a
 /// step is never changed once a version with it was released.
-const STEPS: [&str; SCHEMA as usize] = [RUNS, LOCKS, CHAINED];
+const STEPS: [&str; SCHEMA as usize] = [RUNS, LOCKS, CHAINED, APPENDED];
 
 const RUNS: &str = "
     CREATE TABLE run (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE) STRICT;
@@ -61,6 +63,22 @@ const LOCKS: &str = "
 /// The same tables; but records of version 2 may be in them, whose chain an older Windlass would take for damage.
 const CHAINED: &str = "";
 
+/// Records under one number, the run's in its upper half. What reads the layouts before finds its columns.
+const APPENDED: &str = "
+    ALTER TABLE record RENAME TO record_before;
+    CREATE TABLE record (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL GENERATED ALWAYS AS (id >> 32) VIRTUAL,
+        sequence INTEGER NOT NULL GENERATED ALWAYS AS (id & 4294967295) VIRTUAL,
+        version INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, chain BLOB NOT NULL) STRICT;
+    INSERT INTO record (id, version, at, kind, body, chain)
+        SELECT run << 32 | sequence, version, at, kind, body, chain FROM record_before ORDER BY run, sequence;
+    DROP TABLE record_before;
+";
+
+/// Of the number of a record.
+const SEQUENCE_BITS: u32 = 32;
+
 /// One connection to the journal of a state directory.
 pub struct SqliteStore {
     connection: Connection,
@@ -68,6 +86,8 @@ pub struct SqliteStore {
     fence: Option<Fence>,
     /// The run that was written to last, with its number. It keeps it.
     known: Option<(RunId, i64)>,
+    /// Whether records lie under one number. What is only read may be older.
+    is_appended: bool,
 }
 
 impl SqliteStore {
@@ -91,6 +111,7 @@ impl SqliteStore {
             path,
             fence: None,
             known: None,
+            is_appended: true,
         };
         store.prepare_writer().map_err(|error| store.explain(error))?;
         store.check_or_make_tables()?;
@@ -111,11 +132,12 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(&path, flags).map_err(|error| unusable(&path, &error))?;
-        let store = Self {
+        let mut store = Self {
             connection,
             path,
             fence: None,
             known: None,
+            is_appended: false,
         };
         let set = || {
             store.connection.busy_timeout(BUSY)?;
@@ -125,10 +147,9 @@ impl SqliteStore {
             store.connection.execute_batch("PRAGMA query_only = ON")
         };
         set().map_err(|error| store.explain(error))?;
-        match store.layout()? {
-            0 => Ok(None),
-            _ => Ok(Some(store)),
-        }
+        let layout = store.layout()?;
+        store.is_appended = layout >= 4;
+        Ok((layout > 0).then_some(store))
     }
 
     /// From now on every commit demands this of the lock, or fails with [`StoreError::LockLost`].
@@ -250,13 +271,12 @@ impl SqliteStore {
                 Some((known, number)) if known == run => *number,
                 _ => number_for(&transaction, run)?,
             };
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO record (id, version, at, kind, body, chain) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
             for record in &batch.records {
-                let sequence = record.sequence.cast_signed();
                 insert.execute(params![
-                    number,
-                    sequence,
+                    first_of(number) | record.sequence.cast_signed(),
                     record.version,
                     record.at_ms,
                     record.kind,
@@ -299,10 +319,18 @@ impl SqliteStore {
     }
 
     fn select_records(&self, number: i64, kinds: &[&str]) -> rusqlite::Result<Vec<StoredRecord>> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT sequence, version, at, kind, body, chain FROM record WHERE run = ?1 ORDER BY sequence",
-        )?;
-        let mut rows = select.query([number])?;
+        let (which, from, to) = match self.is_appended {
+            true => (
+                "id BETWEEN ?1 AND ?2 ORDER BY id",
+                first_of(number),
+                first_of(number + 1) - 1,
+            ),
+            false => ("run BETWEEN ?1 AND ?2 ORDER BY sequence", number, number),
+        };
+        let mut select = self.connection.prepare_cached(&format!(
+            "SELECT sequence, version, at, kind, body, chain FROM record WHERE {which}"
+        ))?;
+        let mut rows = select.query([from, to])?;
         let mut records = Vec::new();
         while let Some(row) = rows.next()? {
             let kind = row.get_ref(3)?;
@@ -378,6 +406,11 @@ impl Store for SqliteStore {
         self.select_lines(number, stage, cursor, limit)
             .map_err(|error| self.explain(error))
     }
+}
+
+/// The number of the first record of a run.
+fn first_of(run: i64) -> i64 {
+    run << SEQUENCE_BITS
 }
 
 /// Whether the group is still given as the fence says.
@@ -615,7 +648,7 @@ mod tests {
         let newer = SqliteStore::open(directory.path()).err().expect("refused");
         let said = newer.to_string();
         assert!(
-            said.ends_with("was written by a newer Windlass (format 4; this one knows 3)"),
+            said.ends_with("was written by a newer Windlass (format 5; this one knows 4)"),
             "{said}"
         );
         assert!(SqliteStore::open_for_reading(directory.path()).is_err());
