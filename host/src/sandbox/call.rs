@@ -404,8 +404,8 @@ fn is_word(text: &str) -> bool {
 const RESERVED: [&str; 5] = ["cancelled", "limit", "plugin", "internal", "sandbox"];
 
 /// Who can mend a failure of the plugin's own, by the first word of its code; other codes are the plugin's. What cannot be
-/// reached is the environment's, whatever its first word is.
-const TURNS: [(&str, Turn); 15] = [
+/// reached is the environment's, whatever its first word is, and what was asked for wrongly the plugin's.
+const TURNS: [(&str, Turn); 26] = [
     ("vault", Turn::Operator),
     ("restore", Turn::Operator),
     ("backup", Turn::Operator),
@@ -421,6 +421,17 @@ const TURNS: [(&str, Turn); 15] = [
     ("tcp", Turn::Environment),
     ("sql", Turn::Environment),
     ("storage", Turn::Environment),
+    ("compose", Turn::PipelineAuthor),
+    ("deploy", Turn::Environment),
+    ("router", Turn::Environment),
+    ("redis", Turn::Environment),
+    ("container", Turn::Environment),
+    ("engine", Turn::Environment),
+    ("image", Turn::Environment),
+    ("registry", Turn::Environment),
+    ("exec", Turn::Environment),
+    ("flow", Turn::Environment),
+    ("object", Turn::Environment),
 ];
 
 fn guest_failure(error: GuestError, words: &Words) -> Failure {
@@ -440,6 +451,7 @@ fn guest_failure(error: GuestError, words: &Words) -> Failure {
     let is_code = is_word(&error.code) && !RESERVED.contains(&first);
     let turn = match TURNS.iter().find(|(word, _)| *word == first) {
         _ if error.code.ends_with(".unreachable") => Turn::Environment,
+        _ if error.code.ends_with(".options") || error.code.ends_with(".spec") => Turn::Plugin,
         Some((_, turn)) => *turn,
         None => Turn::Plugin,
     };
@@ -534,6 +546,8 @@ mod tests {
             Turn::Environment,
             None,
         );
+        check("deploy.check", None, "deploy.check", Turn::Environment, None);
+        check("exec.options", None, "exec.options", Turn::Plugin, None);
         check("grant.denied", None, "grant.denied", Turn::PipelineAuthor, None);
         check("cancelled", None, "stage.failed", Turn::Plugin, None);
         check("limit.memory", None, "stage.failed", Turn::Plugin, None);
