@@ -7,6 +7,7 @@ use windlass_guest::Error;
 use windlass_guest::containers::Container;
 
 use crate::check;
+use crate::config::Standby;
 use crate::names::{self, Colour};
 use crate::router::{self, Answer, At, Live, Router};
 use crate::scene::{Scene, Verdict};
@@ -160,7 +161,7 @@ impl Step<'_> {
         let before = scene.before(live.colour);
         for container in scene.of(live.colour.other()) {
             match before {
-                Some(_) => self.host.stop(&container.id, service.grace)?,
+                Some(_) => self.stand_by(service, container)?,
                 None => self.host.remove(&container.id)?,
             }
         }
@@ -199,10 +200,14 @@ impl Step<'_> {
             let fits = wanted.iter().any(|(number, _, fingerprint)| {
                 container.number == *number && names::has_fingerprint(container, fingerprint)
             });
-            match fits && names::made_by(container, &self.run) {
-                true => kept.push(container),
-                false => self.host.remove(&container.id)?,
+            if fits && names::made_by(container, &self.run) {
+                kept.push(container);
+                continue;
             }
+            if self.config.standby == Standby::Running {
+                self.host.stop(&container.id, service.grace)?;
+            }
+            self.host.remove(&container.id)?;
         }
         self.host.info(&format!(
             "{}: starting {} at {}",
@@ -355,10 +360,18 @@ impl Step<'_> {
         if let Some(old) = &switch.old {
             self.drain(switch.way, &switch.service.name, old.colour)?;
             for container in self.of_colour(&switch.service.name, old.colour)? {
-                self.host.stop(&container.id, switch.service.grace)?;
+                self.stand_by(switch.service, &container)?;
             }
         }
         self.finish(switch)
+    }
+
+    /// A container of the colour before, which has no traffic any more.
+    fn stand_by(&mut self, service: &Service, container: &Container) -> Result<(), Error> {
+        match self.config.standby {
+            Standby::Stopped => self.host.stop(&container.id, service.grace),
+            Standby::Running => Ok(()),
+        }
     }
 
     fn watch(&mut self, switch: &Switch<'_>) -> Result<(), Error> {
@@ -442,7 +455,7 @@ impl Step<'_> {
                         old.colour.name()
                     )));
                 }
-                for container in &all {
+                for container in all.iter().filter(|container| !container.is_running()) {
                     self.host.start(&container.id)?;
                 }
                 for container in &all {

@@ -35,8 +35,21 @@ pub struct Config {
     pub watch: Duration,
     #[serde(default = "thirty_seconds", deserialize_with = "duration::deserialize")]
     pub drain: Duration,
+    #[serde(default)]
+    pub standby: Standby,
     #[serde(default = "five")]
     pub keep: usize,
+}
+
+/// What becomes of the colour before, which the traffic may have to go back to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standby {
+    /// It is started again when it is needed.
+    #[default]
+    Stopped,
+    /// Going back takes as long as a switch.
+    Running,
 }
 
 /// How the containers of a service are replaced.

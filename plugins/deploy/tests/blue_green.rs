@@ -178,6 +178,32 @@ fn a_finished_run_is_rolled_back_and_once_more() {
 }
 
 #[test]
+fn a_colour_that_stands_by_gets_the_traffic_back_at_once() {
+    let running = config(json!({ "standby": "running" }));
+    let mut world = first();
+    for version in ["2", "3"] {
+        world.model = stack(version, "1");
+        world.deploy(&format!("r{version}"), &running).expect("deploys");
+        let backends = world.names(|container| container.service == "backend" && container.is_running());
+        assert_eq!(backends.len(), 4, "{backends:?}");
+        // Nothing to do, and nothing is stopped.
+        world
+            .deploy(&format!("r{version}-again"), &running)
+            .expect("deploys");
+        assert_eq!(world.effects, [] as [&str; 0]);
+    }
+    assert_eq!(world.serving().as_deref(), Some("app:3"));
+    world.undo("r3", &running).expect("undone");
+    assert_eq!(world.serving().as_deref(), Some("app:2"));
+    let started = world.effects.iter().any(|effect| effect.starts_with("start "));
+    assert!(!started, "{:?}", world.effects);
+    assert_eq!(
+        world.names(|container| container.service == "backend"),
+        ["p-backend-green-1", "p-backend-green-2"]
+    );
+}
+
+#[test]
 fn a_colour_that_loses_its_traffic_finishes_what_it_was_asked() {
     let mut world = first();
     world.in_flight.insert("backend-blue".into(), 3);
