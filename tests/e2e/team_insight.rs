@@ -1,5 +1,6 @@
 //! `pipelines/team-insight`, whole, on a real engine with a real registry and a real Vault: from nothing to the first version, the next one by
-//! blue-green while requests come in, back by hand and by itself, and a backup that brings back what was destroyed.
+//! blue-green while requests come in, back by hand and by itself, and a backup that brings back what was destroyed. `WINDLASS_TEST_SWITCHES=5` asks
+//! for more switches, and for `hey` and `wrk` beside them.
 
 use serde_json::{Value as Json, json};
 use std::{
@@ -14,7 +15,7 @@ use windlass_load::{Target, Trust};
 use windlass_tests::{
     engine::{Engine, Project},
     registry::{Registry, free_address},
-    traffic::Traffic,
+    traffic::{Client, Traffic},
     vault::Vault,
     workspace::{Ended, Workspace, repository},
 };
@@ -22,8 +23,6 @@ use windlass_tests::{
 const HOST: &str = "team-insight.example.com";
 /// Requests a second while versions are exchanged. They go to the backend, on a path that the front does not limit.
 const RATE: u32 = 60;
-/// How often, at the end, a version is exchanged and one is put back by itself. `WINDLASS_TEST_SWITCHES` asks for more.
-const SWITCHES: usize = 1;
 /// Prometheus asks every 15 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 const UPLOAD: &[u8] = b"\x00\xffan upload\r\n";
@@ -166,6 +165,49 @@ impl<'a> Site<'a> {
         Traffic::start(&target, connect, Some(Trust::Authority(authority)), RATE)
     }
 
+    /// One version exchanged, and one that is put back by itself.
+    fn back_and_forth(&self, turn: usize) {
+        let (version, colour) = [("1.0.0", "blue"), ("2.0.0", "green")][turn % 2];
+        self.put(version).expect(0);
+        assert_eq!(self.live(), (version.into(), colour.into()));
+        self.put("4.0.0").expect(1);
+        assert_eq!(self.live(), (version.into(), colour.into()));
+    }
+
+    /// So many times, while `hey` sends; the last time `wrk` does, and then once more while the front is reloaded as often as the traffic moved.
+    fn under_foreign_clients(&self, count: usize) {
+        let url = format!("https://127.0.0.1:{}/health", self.https);
+        let host = format!("Host: {HOST}");
+        let hey = Client::start("hey", &["-z", "4h", "-c", "10", "-q", "3", "-host", HOST, &url]);
+        for turn in 1..count {
+            self.back_and_forth(turn - 1);
+        }
+        println!(
+            "hey, {} switches and as many back: {}",
+            count - 1,
+            hey.expect_only_200()
+        );
+        let wrk = || {
+            Client::start(
+                "wrk",
+                &["-t1", "-c4", "-d4h", "--timeout", "30s", "-H", &host, &url],
+            )
+        };
+        let busy = wrk();
+        self.back_and_forth(count - 1);
+        println!(
+            "wrk, a switch, and one there and back:\n{}",
+            busy.expect_no_errors()
+        );
+        let busy = wrk();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_secs(2));
+            self.exec("nginx", &["nginx", "-s", "reload"]);
+        }
+        std::thread::sleep(Duration::from_secs(2));
+        println!("wrk, three plain reloads of the front:\n{}", busy.report());
+    }
+
     /// What the users have: the dump of the database without the words that differ each time, the keys of Redis, the uploads.
     fn data(&self) -> (String, String, String) {
         let dump = self.exec("postgres", &["pg_dump", "-U", "teaminsight", "teaminsight"]);
@@ -255,13 +297,9 @@ fn the_guides_deployment() {
 
     ill_before_the_switch(&site);
     ill_behind_the_front(&site);
-    let wanted = std::env::var("WINDLASS_TEST_SWITCHES").map(|count| count.parse().expect("a number"));
-    for switch in 0..wanted.unwrap_or(SWITCHES) {
-        let (version, colour) = [("1.0.0", "blue"), ("2.0.0", "green")][switch % 2];
-        site.put(version).expect(0);
-        assert_eq!(site.live(), (version.into(), colour.into()));
-        site.put("4.0.0").expect(1);
-        assert_eq!(site.live(), (version.into(), colour.into()));
+    match std::env::var("WINDLASS_TEST_SWITCHES") {
+        Ok(count) => site.under_foreign_clients(count.parse().expect("a number")),
+        Err(_) => site.back_and_forth(0),
     }
     let sent = traffic.expect_all_answered();
     println!("{sent} requests while versions were exchanged and put back, 0 failed");

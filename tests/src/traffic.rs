@@ -1,6 +1,10 @@
 //! Requests at a constant rate, on new and on kept connections, while something else happens: none may fail.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 use windlass_load::{Load, Mode, Running, Target, Trust};
 
 /// Longer than any test.
@@ -65,5 +69,70 @@ impl Traffic {
             sent += report.sent;
         }
         sent
+    }
+}
+
+/// A client that nobody here wrote, sending until it is asked to end.
+pub struct Client {
+    name: &'static str,
+    process: Child,
+}
+
+impl Client {
+    /// # Panics
+    /// It is not installed.
+    pub fn start(name: &'static str, arguments: &[&str]) -> Self {
+        let process = Command::new(name)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} (apt-get install {name}): {error}"));
+        Self { name, process }
+    }
+
+    /// What it says when it is interrupted.
+    ///
+    /// # Panics
+    /// It had ended by itself.
+    pub fn report(self) -> String {
+        let id = self.process.id().to_string();
+        let asked = Command::new("kill").args(["-INT", &id]).status();
+        assert!(
+            asked.is_ok_and(|status| status.success()),
+            "{} has ended",
+            self.name
+        );
+        let output = self.process.wait_with_output().expect("it ends");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Ends `hey`. How many responses it had.
+    ///
+    /// # Panics
+    /// One was not a 200, or did not come.
+    pub fn expect_only_200(self) -> String {
+        let report = self.report();
+        let statuses = report.split_once("Status code distribution:");
+        let statuses = statuses.map_or("", |(_, rest)| rest).trim();
+        // One line, and no errors below it.
+        assert!(
+            statuses.starts_with("[200]") && !statuses.contains('\n'),
+            "{report}"
+        );
+        statuses.to_string()
+    }
+
+    /// Ends `wrk`. What it says.
+    ///
+    /// # Panics
+    /// A request was lost, too late, or answered by an error.
+    pub fn expect_no_errors(self) -> String {
+        let report = self.report();
+        assert!(
+            !report.contains("Socket errors") && !report.contains("Non-2xx"),
+            "{report}"
+        );
+        report
     }
 }
