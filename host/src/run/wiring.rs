@@ -13,7 +13,7 @@ use crate::{
     service::{
         Services,
         artifact::Artifacts,
-        containers::{Address, Containers, Engine, resolve::EngineResolver, roots::Roots},
+        containers::{Address, Containers, Engine, resolve::EngineResolver, roots::Roots, steps::Steps},
         effect::Effects,
         egress::Connector,
         events::Log,
@@ -72,6 +72,7 @@ impl Wiring {
             containers: Containers {
                 engine,
                 roots: Roots::new(std::iter::once(workspace).chain(mounts)),
+                steps: Steps::new(state),
                 variables: Arc::new(variables.collect()),
             },
         })

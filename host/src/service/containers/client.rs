@@ -54,6 +54,11 @@ impl Engine {
         }
     }
 
+    /// Its address, as `DOCKER_HOST` has it.
+    pub(super) fn host(&self) -> &str {
+        &self.address.host
+    }
+
     /// The connection, with the version that both sides know.
     ///
     /// # Errors

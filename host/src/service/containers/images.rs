@@ -161,7 +161,10 @@ impl Caller {
         let pieces = futures::stream::unfold(context.stream(), |mut pieces| async {
             pieces.recv().await.map(|piece| (piece, pieces))
         });
+        self.remove_steps().await;
         let docker = self.docker().await?.clone().with_timeout(SILENCE);
+        let engine = &self.containers.engine;
+        let mut steps = self.containers.steps.begin(engine.host())?;
         let mut stream =
             std::pin::pin!(docker.build_image(query.build(), None, Some(body_try_stream(pieces))));
         let mut last = Lines::default();
@@ -170,15 +173,18 @@ impl Caller {
                 Ok(step) => {
                     let text = step.stream.or(step.status).unwrap_or_default();
                     for line in last.push(&text) {
+                        steps.hear(&line)?;
                         self.log.write(LogLevel::Info, &line, &[]).await;
                     }
                 }
                 Err(Error::DockerStreamError { error }) => {
+                    steps.end();
                     return Err(self.build_failed(first, &error, &last));
                 }
                 Err(error) => return Err(self.failure(&format!("build `{first}`"), &error)),
             }
         }
+        steps.end();
         for tag in others {
             self.tag_now(&first.to_string(), tag).await?;
         }

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod resolve;
 pub mod roots;
 mod spec;
+pub mod steps;
 mod wait;
 
 pub use client::{Address, Engine};
@@ -42,6 +43,7 @@ use bollard::{Docker, models::ContainerInspectResponse};
 use names::Owner;
 use roots::Roots;
 use std::sync::Arc;
+use steps::Steps;
 use zeroize::Zeroizing;
 
 /// What an attempt gets of containers.
@@ -49,6 +51,7 @@ use zeroize::Zeroizing;
 pub struct Containers {
     pub engine: Arc<Engine>,
     pub roots: Roots,
+    pub steps: Steps,
     /// The pipeline's `env`: what `${NAME}` in compose files means.
     pub variables: Arc<std::collections::BTreeMap<String, String>>,
 }

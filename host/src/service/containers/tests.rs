@@ -1,6 +1,6 @@
 //! What an engine or a registry says wrong, told by an engine of ours that says it.
 
-use super::{Address, Caller, Containers, Engine, images::Transfer, roots::Roots};
+use super::{Address, Caller, Containers, Engine, images::Transfer, roots::Roots, steps::Steps};
 use crate::{
     capability::Capability,
     failure::Failure,
@@ -77,6 +77,7 @@ fn caller(host: &str, journal: &Arc<Journal>) -> Caller {
         containers: Containers {
             engine: Arc::new(Engine::new(address)),
             roots: Roots::default(),
+            steps: Steps::new(std::path::Path::new("/nonexistent")),
             variables: Arc::default(),
         },
         log: Log::new(testing::stage(), 1, sender, Words::default(), &Limits::default()),
