@@ -35,7 +35,7 @@ impl From<Copied> for Taken {
     }
 }
 
-/// `pg_dump`, between two counts. The same moment before and after means that the dump must hold exactly what was counted; a database in use
+/// `pg_dump`. Where the moment is the same before and after, the dump must hold exactly what is counted then; a database in use
 /// is counted in its restored copy only, and has to have the same tables.
 ///
 /// # Errors
@@ -48,8 +48,10 @@ pub(crate) fn postgres(
     host: &mut dyn Host,
 ) -> Result<Taken, Error> {
     let id = postgres.find(host)?;
-    let before = postgres.contents(host, &id, &postgres.database)?;
-    if before.tables.is_empty() {
+    let database = &postgres.database;
+    let before = postgres.moment(host, &id, database)?;
+    let mut seen = postgres.names(host, &id, database)?;
+    if seen.is_empty() {
         return Err(empty(name, "is a database without a table"));
     }
     let program = postgres.dump();
@@ -58,15 +60,19 @@ pub(crate) fn postgres(
         program: &program,
     };
     let copied = host.copy(from, to, options)?;
-    let after = postgres.contents(host, &id, &postgres.database)?;
-    let is_quiet = before == after;
-    let seen = before
-        .tables
-        .keys()
-        .filter(|table| after.tables.contains_key(*table));
+    let mut exact = None;
+    if postgres.moment(host, &id, database)? == before {
+        let counted = postgres.tables(host, &id, database)?;
+        // It takes a while to count.
+        exact = (postgres.moment(host, &id, database)? == before).then_some(counted);
+    }
+    if exact.is_none() {
+        let after = postgres.names(host, &id, database)?;
+        seen.retain(|table| after.contains(table));
+    }
     Ok(Taken {
-        seen: seen.cloned().collect(),
-        exact: is_quiet.then_some(before.tables),
+        seen,
+        exact,
         ..copied.into()
     })
 }

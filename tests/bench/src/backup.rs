@@ -3,9 +3,9 @@
 //! The database is that of `data.sql`: about 1 GB of SQL, or as many megabytes as `WINDLASS_BENCH_MEGABYTES` says. All three read it
 //! in turn, after one dump that nobody measures, and the medians are compared:
 //!
-//! - **Windlass**: a whole durable run of one stage, from its first record to its last. The plugin looks for the container, counts all
-//!   rows before and after, dumps, compresses with zstd -3, digests what it reads and what it writes, syncs, publishes a manifest, and removes
-//!   the backup before.
+//! - **Windlass**: a whole durable run of one stage, from its first record to its last. The plugin looks for the container, dumps,
+//!   compresses with zstd -3, digests what it reads and what it writes, syncs, counts all rows where nobody wrote meanwhile, publishes a manifest,
+//!   and removes the backup before.
 //! - **the pipe**: `pg_dump | zstd -1 | sha256sum`. It keeps nothing, counts nothing and syncs nothing.
 //! - **`pg_dump -Fc`**: its bytes are counted and kept nowhere.
 //!

@@ -30,14 +30,6 @@ const TRIES: u32 = 10;
 /// PostgreSQL cuts longer names off.
 const LONGEST_NAME: usize = 63;
 
-/// What a database holds at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contents {
-    /// Two that are the same enclose a time in which nobody changed anything.
-    pub moment: String,
-    pub tables: BTreeMap<String, u64>,
-}
-
 impl Postgres {
     /// The running container.
     ///
@@ -60,23 +52,19 @@ impl Postgres {
         self.program(argv)
     }
 
-    /// Rows by table, and the moment they were counted in.
+    /// Two moments that are the same enclose a time in which nobody changed anything.
     ///
     /// # Errors
     /// `postgres.failed`, and those of the host.
-    pub fn contents(&self, host: &mut dyn Host, id: &str, name: &str) -> Result<Contents, Error> {
-        let moment = self.ask(host, id, name, "SELECT pg_current_snapshot()")?;
-        Ok(Contents {
-            moment,
-            tables: self.tables(host, id, name)?,
-        })
+    pub fn moment(&self, host: &mut dyn Host, id: &str, name: &str) -> Result<String, Error> {
+        self.ask(host, id, name, "SELECT pg_current_snapshot()")
     }
 
-    /// Rows by table.
+    /// The tables that a dump of the whole database holds.
     ///
     /// # Errors
-    /// As [`Postgres::contents`].
-    pub fn tables(&self, host: &mut dyn Host, id: &str, name: &str) -> Result<BTreeMap<String, u64>, Error> {
+    /// As [`Postgres::moment`].
+    pub fn names(&self, host: &mut dyn Host, id: &str, name: &str) -> Result<Vec<String>, Error> {
         let listed = self.ask(
             host,
             id,
@@ -85,8 +73,19 @@ impl Postgres {
              JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND c.relpersistence = 'p' \
              AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'",
         )?;
-        let unreadable = || failed(&self.database, "psql answers in a way that is not understood");
-        let names: Vec<String> = serde_json::from_str(&listed).map_err(|_| unreadable())?;
+        serde_json::from_str(&listed).map_err(|_| self.unreadable())
+    }
+
+    fn unreadable(&self) -> Error {
+        failed(&self.database, "psql answers in a way that is not understood")
+    }
+
+    /// Rows by table.
+    ///
+    /// # Errors
+    /// As [`Postgres::moment`].
+    pub fn tables(&self, host: &mut dyn Host, id: &str, name: &str) -> Result<BTreeMap<String, u64>, Error> {
+        let names = self.names(host, id, name)?;
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -97,7 +96,7 @@ impl Postgres {
             counts.join(" UNION ALL ")
         );
         let counted = self.ask(host, id, name, &counting)?;
-        serde_json::from_str(&counted).map_err(|_| unreadable())
+        serde_json::from_str(&counted).map_err(|_| self.unreadable())
     }
 
     /// Whether there is such a database.
