@@ -12,7 +12,6 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// How the engine says that a step has begun, in a line of its own.
@@ -50,18 +49,22 @@ impl Steps {
 
     /// For a build that begins on the engine at an address.
     pub(super) fn begin(&self, engine: &str) -> Result<Build, Failure> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         private_directory(&self.directory)?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("{}-{number}", std::process::id()));
-        let make = || {
-            let mut file = File::create(&path)?;
-            file.try_lock()?;
-            writeln!(file, "{engine}")?;
-            Ok(file)
-        };
-        let file =
-            make().map_err(|error: io::Error| storage_failed("a build cannot be written down", &error))?;
+        let failed = |error: io::Error| storage_failed("a build cannot be written down", &error);
+        let (path, mut file) = (0..)
+            .find_map(|number| {
+                let path = self.directory.join(format!("{}-{number}", std::process::id()));
+                match File::create_new(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                    made => Some(made.map(|file| (path, file))),
+                }
+            })
+            .unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))
+            .map_err(failed)?;
+        // Somebody who looks for files that nobody has locked may have it for a moment.
+        file.lock()
+            .and_then(|()| writeln!(file, "{engine}"))
+            .map_err(failed)?;
         Ok(Build { file, path })
     }
 
