@@ -102,7 +102,7 @@ impl Postgres {
     /// Whether there is such a database.
     ///
     /// # Errors
-    /// As [`Postgres::contents`].
+    /// As [`Postgres::moment`].
     pub fn exists(&self, host: &mut dyn Host, id: &str) -> Result<bool, Error> {
         let found = format!(
             "SELECT count(*) FROM pg_database WHERE datname = {}",
@@ -114,7 +114,7 @@ impl Postgres {
     /// What [`Postgres::exchange`] wrote beside the database, where it did.
     ///
     /// # Errors
-    /// As [`Postgres::contents`].
+    /// As [`Postgres::moment`].
     pub fn mark(&self, host: &mut dyn Host, id: &str) -> Result<String, Error> {
         let found = format!(
             "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = {}",
@@ -126,7 +126,7 @@ impl Postgres {
     /// Makes an empty database as the real one was made; one of this name that an attempt has left is gone.
     ///
     /// # Errors
-    /// As [`Postgres::contents`].
+    /// As [`Postgres::moment`].
     pub fn create(&self, host: &mut dyn Host, id: &str, name: &str) -> Result<(), Error> {
         let real = literal(&self.database);
         let script = format!(
@@ -142,7 +142,7 @@ impl Postgres {
     }
 
     /// # Errors
-    /// As [`Postgres::contents`].
+    /// As [`Postgres::moment`].
     pub fn drop(&self, host: &mut dyn Host, id: &str, name: &str) -> Result<(), Error> {
         let script = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(name));
         self.ask(host, id, self.maintenance(), &script).map(drop)
@@ -152,7 +152,7 @@ impl Postgres {
     /// one is dropped then. `mark` is written beside the new one.
     ///
     /// # Errors
-    /// `postgres.busy` when others come back faster than they are disconnected, else as [`Postgres::contents`].
+    /// `postgres.busy` when others come back faster than they are disconnected, else as [`Postgres::moment`].
     pub fn exchange(&self, host: &mut dyn Host, id: &str, name: &str, mark: &str) -> Result<(), Error> {
         let (real, new, old) = (
             identifier(&self.database),
