@@ -174,10 +174,9 @@ impl<'a> Site<'a> {
         assert_eq!(self.live(), (version.into(), colour.into()));
     }
 
-    /// So many times, while `hey` sends; the last time `wrk` does, and then once more while the front is reloaded as often as the traffic moved.
+    /// So many times, while `hey` sends; the last time `wrk` does.
     fn under_foreign_clients(&self, count: usize) {
-        let url = format!("https://127.0.0.1:{}/health", self.https);
-        let host = format!("Host: {HOST}");
+        let url = self.unlimited();
         let hey = Client::start("hey", &["-z", "4h", "-c", "10", "-q", "3", "-host", HOST, &url]);
         for turn in 1..count {
             self.back_and_forth(turn - 1);
@@ -187,25 +186,34 @@ impl<'a> Site<'a> {
             count - 1,
             hey.expect_only_200()
         );
-        let wrk = || {
-            Client::start(
-                "wrk",
-                &["-t1", "-c4", "-d4h", "--timeout", "30s", "-H", &host, &url],
-            )
-        };
-        let busy = wrk();
+        let busy = self.wrk();
         self.back_and_forth(count - 1);
         println!(
             "wrk, a switch, and one there and back:\n{}",
             busy.expect_no_errors()
         );
-        let busy = wrk();
+    }
+
+    /// What the same `wrk` loses while the front is reloaded as often as the traffic moved.
+    fn beside_plain_reloads(&self) {
+        let busy = self.wrk();
         for _ in 0..3 {
             std::thread::sleep(Duration::from_secs(2));
             self.exec("nginx", &["nginx", "-s", "reload"]);
         }
         std::thread::sleep(Duration::from_secs(2));
         println!("wrk, three plain reloads of the front:\n{}", busy.report());
+    }
+
+    fn wrk(&self) -> Client {
+        let host = format!("Host: {HOST}");
+        let how = ["-t1", "-c4", "-d4h", "--timeout", "30s", "-H", &host];
+        Client::start("wrk", &[&how[..], &[&self.unlimited()]].concat())
+    }
+
+    /// A path of the backend that the front does not limit.
+    fn unlimited(&self) -> String {
+        format!("https://127.0.0.1:{}/health", self.https)
     }
 
     /// What the users have: the dump of the database without the words that differ each time, the keys of Redis, the uploads.
@@ -297,12 +305,16 @@ fn the_guides_deployment() {
 
     ill_before_the_switch(&site);
     ill_behind_the_front(&site);
-    match std::env::var("WINDLASS_TEST_SWITCHES") {
-        Ok(count) => site.under_foreign_clients(count.parse().expect("a number")),
-        Err(_) => site.back_and_forth(0),
+    let asked = std::env::var("WINDLASS_TEST_SWITCHES").ok();
+    match &asked {
+        Some(count) => site.under_foreign_clients(count.parse().expect("a number")),
+        None => site.back_and_forth(0),
     }
     let sent = traffic.expect_all_answered();
     println!("{sent} requests while versions were exchanged and put back, 0 failed");
+    if asked.is_some() {
+        site.beside_plain_reloads();
+    }
 
     backups(&site);
 }
