@@ -164,8 +164,6 @@ impl Transform {
             (Some(Codec::Zstd), _) => {
                 let mut encoder = Encoder::new(out, options.level.unwrap_or(3))?;
                 encoder.include_checksum(true)?;
-                // Beside the thread that reads and digests; and what it looks back at lies in one piece, which is faster by itself.
-                encoder.multithread(1)?;
                 Self::ZstdIn(encoder)
             }
             (Some(Codec::Gzip), _) => {
