@@ -7,14 +7,7 @@ use crate::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
-use tokio::sync::mpsc::{Receiver, error::TryRecvError};
-
-/// How long a report looks for the next event before it sleeps.
-const MOMENT: Duration = Duration::from_micros(20);
+use std::collections::BTreeMap;
 
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -150,20 +143,4 @@ pub enum RunEvent {
         /// The next thing to type, where there is one.
         next: Option<String>,
     },
-}
-
-/// The next event of a run, for a thread of its own; `None` once the last sender is gone.
-///
-/// Events come in twos, the end of a stage and the beginning of the next. To wake a thread that sleeps costs the run ten times as much as to send to one
-/// that does not, so that it stays awake for a moment.
-pub fn next(events: &mut Receiver<RunEvent>) -> Option<RunEvent> {
-    let since = Instant::now();
-    while since.elapsed() < MOMENT {
-        match events.try_recv() {
-            Ok(event) => return Some(event),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => std::hint::spin_loop(),
-        }
-    }
-    events.blocking_recv()
 }

@@ -1,7 +1,7 @@
 //! From the run's events to every report that was asked for: redacted once, stamped once, on a thread of its own.
 
 use crate::{
-    event::{self, RunEvent, StageReport},
+    event::{RunEvent, StageReport},
     failure::Failure,
     journal::{Journal, LogLine},
     report::{Reporter, Stamped, redact::Redactor},
@@ -31,7 +31,7 @@ impl Reports {
 
     /// Until the last sender of events is gone.
     pub(super) fn consume(mut self, mut events: mpsc::Receiver<RunEvent>) {
-        while let Some(mut event) = event::next(&mut events) {
+        while let Some(mut event) = events.blocking_recv() {
             redact(&mut event, &self.redactor);
             if let RunEvent::StageLog {
                 stage,

@@ -20,7 +20,7 @@ use tokio::{
 use windlass::{
     catalog::{self, Component, Digest},
     diagnostic::Diagnostics,
-    event::{self, RunEvent},
+    event::RunEvent,
     failure::Failure,
     grant::{ApprovedPlan, approve},
     journal::{
@@ -310,7 +310,7 @@ fn listen(
     stop_after: Option<Duration>,
 ) -> (Option<Instant>, Vec<Instant>) {
     let (mut asked, mut ends) = (None, Vec::new());
-    while let Some(event) = event::next(&mut receiver) {
+    while let Some(event) = receiver.blocking_recv() {
         match event {
             RunEvent::StageFinished { .. } => ends.push(Instant::now()),
             RunEvent::StageStarted { .. } => {
