@@ -375,13 +375,19 @@ fn a_bug_ends_a_run_with_70_and_the_run_can_be_gone_on_with() {
     for (place, code) in [
         ("round.before-commit:2", 70),
         ("run.before-finish:1", 70),
+        // The first two stages run beside each other, the third alone.
         ("stage.before-call:1", 1),
+        ("stage.before-call:3", 1),
     ] {
         let mut workspace = workspace();
         workspace.set("WINDLASS_FAILPOINT", place);
         workspace.set("WINDLASS_FAILPOINT_SIGNAL", "PANIC");
         let ended = workspace.windlass(["run", QUICKSTART]).expect(code);
         assert!(ended.stderr.contains("bug"), "{place}: {}", ended.said());
+        let is_told = ended
+            .stderr
+            .contains("the host failed while the stage ran: the failpoint `stage.before-call`");
+        assert_eq!(is_told, code == 1, "{place}: {}", ended.said());
         if code == 70 {
             workspace.set("WINDLASS_FAILPOINT", "");
             workspace.windlass(["resume"]).expect(0);

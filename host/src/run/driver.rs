@@ -20,10 +20,14 @@ use crate::{
     sandbox::{Answer, AttemptResult},
     schedule::{Action, Ending, Event, Schedule, StageState},
 };
+use futures::future::BoxFuture;
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -145,6 +149,8 @@ struct Loop {
     run: Run,
     schedule: Schedule,
     tasks: JoinSet<Message>,
+    /// What a stage came to that had ended when [`Loop::start_here`] had polled it.
+    at_hand: Option<Message>,
     /// Which stage a task works for, for the case that it panics.
     owners: HashMap<Id, usize>,
     outputs: Outputs,
@@ -183,7 +189,7 @@ impl Run {
     /// Runs until nothing is left to do; stops at once when it is dropped.
     ///
     /// In a task of its own, whoever waits for it: a stage that the loop starts is then taken up by the thread that waits for
-    /// it, and no other thread has to be woken for each stage of a chain.
+    /// it, and no other thread has to be woken for it.
     pub async fn drive(self) -> Ended {
         let driven = AbortOnDropHandle::new(tokio::spawn(self.drive_here()));
         match driven.await {
@@ -205,6 +211,7 @@ impl Run {
             run: self,
             schedule,
             tasks: JoinSet::new(),
+            at_hand: None,
             owners: HashMap::new(),
             outputs: Outputs::new(),
             retry_delays: HashMap::new(),
@@ -249,6 +256,12 @@ impl Loop {
         while self.ending.is_none() {
             let wait_for_stop = self.stopped.is_none();
             tokio::select! {
+                // Takes of the loop's own budget: in a chain of short stages others get their turn too.
+                () = tokio::task::consume_budget(), if self.at_hand.is_some() => {
+                    if let Some(message) = self.at_hand.take() {
+                        self.heard(message);
+                    }
+                }
                 Some(joined) = self.tasks.join_next_with_id() => {
                     self.take(joined);
                     // Whatever else has ended meanwhile shares the commit.
@@ -323,8 +336,9 @@ impl Loop {
             for event in std::mem::take(&mut self.untold) {
                 self.send(event).await;
             }
+            let is_alone = self.tasks.is_empty() && starts.attempts.len() == 1 && starts.undos.is_empty();
             for (stage, attempt, prepared) in starts.attempts {
-                self.start(stage, attempt, prepared).await;
+                self.start(stage, attempt, prepared, is_alone).await;
             }
             starts.undos.into_iter().for_each(|stage| self.compensate(stage));
         }
@@ -426,7 +440,7 @@ impl Loop {
         });
     }
 
-    async fn start(&mut self, stage: usize, attempt: u32, prepared: Prepared) {
+    async fn start(&mut self, stage: usize, attempt: u32, prepared: Prepared, is_alone: bool) {
         let identity = self.identity(stage);
         self.send(RunEvent::StageStarted {
             stage: self.name(stage),
@@ -439,7 +453,7 @@ impl Loop {
         let cancel = self.cancel.child_token();
         let run = self.run.id.clone();
         let settling = self.settling(stage);
-        let handle = self.tasks.spawn(async move {
+        let work = async move {
             if let Some(settling) = settling
                 && let Err(failure) = settling.settle().await
             {
@@ -457,8 +471,35 @@ impl Loop {
                 result: Box::new(result),
                 started,
             }
-        });
+        };
+        if is_alone {
+            self.start_here(stage, Box::pin(work)).await;
+        } else {
+            self.spawn(stage, work);
+        }
+    }
+
+    fn spawn(&mut self, stage: usize, work: impl Future<Output = Message> + Send + 'static) {
+        let handle = self.tasks.spawn(work);
         self.owners.insert(handle.id(), stage);
+    }
+
+    /// For a stage that nothing runs beside. One that does not wait for anything has ended after it was polled once, which spares
+    /// it a task. One that computes gives up its place at the next tick of the epoch, as everywhere.
+    async fn start_here(&mut self, stage: usize, mut work: BoxFuture<'static, Message>) {
+        let polled = poll_fn(|context| {
+            let poll = || work.as_mut().poll(context);
+            Poll::Ready(catch_unwind(AssertUnwindSafe(poll)))
+        });
+        match polled.await {
+            Ok(Poll::Ready(message)) => self.at_hand = Some(message),
+            Ok(Poll::Pending) => self.spawn(stage, work),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                self.panicked(stage, text.unwrap_or("it panicked"));
+            }
+        }
     }
 
     /// What has to be found out before the stage is touched again.
@@ -488,23 +529,27 @@ impl Loop {
     }
 
     fn take(&mut self, joined: Result<(Id, Message), JoinError>) {
-        let message = match joined {
+        match joined {
             Ok((id, message)) => {
                 self.owners.remove(&id);
-                message
+                self.heard(message);
             }
             Err(error) => {
                 let Some(stage) = self.owners.remove(&error.id()) else {
                     return;
                 };
-                let failure = Failure::new(
-                    Turn::Windlass,
-                    "internal.panic",
-                    format!("the host failed while the stage ran: {error}"),
-                );
-                return self.failed(stage, 1, failure, BTreeMap::new(), 0);
+                self.panicked(stage, &error.to_string());
             }
-        };
+        }
+    }
+
+    fn panicked(&mut self, stage: usize, text: &str) {
+        let message = format!("the host failed while the stage ran: {text}");
+        let failure = Failure::new(Turn::Windlass, "internal.panic", message);
+        self.failed(stage, 1, failure, BTreeMap::new(), 0);
+    }
+
+    fn heard(&mut self, message: Message) {
         match message {
             Message::BackoffOver(stage) => self.queue.push_back((Event::BackoffOver(stage), None)),
             Message::Unknown { stage, failure } => self.park(stage, failure, Exit::NotClean),
@@ -644,14 +689,13 @@ impl Loop {
             });
         }
         let cancel = self.cancel.clone();
-        let handle = self.tasks.spawn(async move {
+        self.spawn(stage, async move {
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = cancel.cancelled() => {}
             }
             Message::BackoffOver(stage)
         });
-        self.owners.insert(handle.id(), stage);
     }
 
     fn compensate(&mut self, stage: usize) {
@@ -663,7 +707,7 @@ impl Loop {
         );
         let outputs = self.outputs.clone();
         let settling = self.settling(stage);
-        let handle = self.tasks.spawn(async move {
+        self.spawn(stage, async move {
             if let Some(settling) = settling
                 && let Err(failure) = settling.settle().await
             {
@@ -677,7 +721,6 @@ impl Loop {
                 result: Box::new(result),
             }
         });
-        self.owners.insert(handle.id(), stage);
     }
 
     fn undone(&mut self, stage: usize, result: AttemptResult) {
