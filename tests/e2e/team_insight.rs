@@ -14,6 +14,7 @@ use std::{
 use windlass_load::{Target, Trust};
 use windlass_tests::{
     engine::{Engine, Project},
+    moto::{ACCESS_KEY_ID, Moto, SECRET_ACCESS_KEY},
     registry::{Registry, free_address},
     traffic::{Client, Traffic},
     vault::Vault,
@@ -489,6 +490,78 @@ fn backups(site: &Site<'_>) {
     let damaged = site.run("restore", &["replace=true"]);
     assert_ne!(damaged.code, 0, "{}", damaged.said());
     assert!(damaged.said().contains("restore.damaged"), "{}", damaged.said());
+    assert_eq!(site.data(), data);
+
+    in_a_bucket(site);
+}
+
+/// What the comment in backup.yaml says: the same backup in a bucket too, and back from there.
+fn in_a_bucket(site: &Site<'_>) {
+    const BUCKET: &str = "team-insight-backups";
+    let Some(moto) = Moto::start() else { return };
+    moto.make_bucket(BUCKET);
+    let folder = "pipelines/team-insight";
+    let dotenv = format!("{folder}/.env");
+    let known = site.workspace.read(&dotenv);
+    let keys = format!("{known}\nS3_ID={ACCESS_KEY_ID}\nS3_KEY={SECRET_ACCESS_KEY}\n");
+    site.workspace.write(&dotenv, &keys);
+    let origin = moto.origin();
+    let server = format!(
+        r#"s3: {{ endpoint: "{origin}", region: eu-central-1, access-key-id: "${{{{ secrets.id }}}}", secret-access-key: "${{{{ secrets.key }}}}" }}"#
+    );
+    let changes = [
+        (
+            "to: [/mnt/backups]",
+            format!("to: [/mnt/backups, \"s3://{BUCKET}\"]\n      {server}"),
+        ),
+        (
+            "from: /mnt/backups",
+            format!("from: \"s3://{BUCKET}\"\n      {server}"),
+        ),
+        (
+            "\nsecrets:\n",
+            format!("\nsecrets:\n  id: file://{dotenv}#S3_ID\n  key: file://{dotenv}#S3_KEY\n"),
+        ),
+        (
+            "redis-password] }\n      containers:",
+            format!(
+                "redis-password, id, key] }}\n      objects: [\"s3://{BUCKET}\"]\n      http: [\"{origin}\"]\n      containers:"
+            ),
+        ),
+    ];
+    for pipeline in ["backup", "restore"] {
+        let mut text = site.workspace.read(&format!("{folder}/{pipeline}.yaml"));
+        for (from, to) in &changes {
+            text = text.replace(from, to);
+        }
+        site.workspace
+            .write(&format!("{folder}/{pipeline}-bucket.yaml"), &text);
+    }
+
+    let data = site.data();
+    site.run("backup-bucket", &[]).expect(0);
+    let newest = site.backups().pop().expect("a backup");
+    let kept = site
+        .workspace
+        .path("pipelines/team-insight/backups")
+        .join(&newest);
+    let stored = moto.keys(BUCKET);
+    assert_eq!(
+        stored.len(),
+        fs::read_dir(&kept).expect("readable").count(),
+        "{stored:?}"
+    );
+    for key in stored {
+        let name = key
+            .strip_prefix(&format!("{newest}/"))
+            .expect("of the newest backup");
+        let is_same = moto.get(&format!("/{BUCKET}/{key}")) == fs::read(kept.join(name)).expect("a file");
+        assert!(is_same, "{key}");
+    }
+
+    destroy(site);
+    fs::remove_dir_all(&kept).expect("removed");
+    site.run("restore-bucket", &["replace=true"]).expect(0);
     assert_eq!(site.data(), data);
 }
 
