@@ -775,6 +775,9 @@ impl Loop {
     /// the lock too; `resume` goes on once it has it.
     async fn lock_lost(&mut self) -> Failure {
         self.cancel.cancel();
+        if let Some(message) = self.at_hand.take() {
+            self.heard(message);
+        }
         let mut over = std::pin::pin!(tokio::time::sleep(LOCK_LOST_GRACE));
         loop {
             tokio::select! {
